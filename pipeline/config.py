@@ -1,0 +1,63 @@
+"""The base of every typed configuration: unknown keys and wrong types are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """A section of a recipe. Unknown keys are errors, values are not coerced between kinds, instances do not change.
+
+    A field with `json_schema_extra={"output": False}` does not change what is written (a memory limit, say) and
+    stays out of the fingerprint. One with `{"file": True}` names a local file (or a list of them), whose content is part
+    of the fingerprint.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of every field that can change the output."""
+        return digest(_output_fields(self))
+
+
+def _output_fields(model: BaseModel) -> dict[str, Any]:
+    fields = {}
+    for name, info in type(model).model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and extra.get("output") is False:
+            continue
+        value = getattr(model, name)
+        fields[name] = _plain(value)
+        if isinstance(extra, dict) and extra.get("file") is True:
+            fields[f"{name} content"] = _contents(value)
+    return fields
+
+
+def _contents(value: Any) -> Any:
+    """SHA-256 of the local files named; None where there is no such file (a shipped name, a URL)."""
+    if isinstance(value, list | tuple):
+        return [_contents(item) for item in value]
+    if not isinstance(value, str) or not Path(value).is_file():
+        return None
+    with Path(value).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _output_fields(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a JSON-able value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()

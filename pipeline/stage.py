@@ -1,0 +1,190 @@
+"""What a stage is: a list of steps; a step is a set of tasks; a task has named inputs and outputs.
+
+The engine knows stages only through these types and by import path: a worker imports what it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from curate.pipeline.config import Strict
+from curate.pipeline.errors import UsageError
+from curate.pipeline.workspace import Output, Workspace
+
+
+@dataclass(frozen=True)
+class File:
+    """A finished file that a task reads.
+
+    `path` is a name in the workspace, or a path or URL of its own where `external`. `fingerprint` is the content's SHA-256
+    for files that we wrote, and size with modification time (or entity tag) for input from outside.
+    """
+
+    path: str
+    fingerprint: str
+    size: int = 0
+    external: bool = False
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The unit of work: one input file for extract, one `docs` file of the stage before for the rest.
+
+    `key` is `<snapshot>/<name>` and stays the same through all stages. `rows` is -1 where not known yet.
+    """
+
+    key: str
+    file: File
+    rows: int = -1
+
+    @property
+    def snapshot(self) -> str:
+        return self.key.split("/", 1)[0]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit that runs, fails and is done as a whole.
+
+    `params` are small JSON-able values that the function needs beside its inputs; they are part of the task's identity.
+    `outputs` maps an output's name to its path in the workspace; every one must be written.
+    `memory` is the bytes it needs at most, for the engine's scheduling.
+    """
+
+    stage: str
+    step: str
+    key: str
+    inputs: Mapping[str, tuple[File, ...]]
+    outputs: Mapping[str, str]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    memory: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished task: its marker's content, of which the outputs are the inputs of what follows."""
+
+    key: str
+    outputs: Mapping[str, File]
+    counts: Mapping[str, Any]
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Planning:
+    """What a step's plan may look at: the stage's configuration, the shards that came in, the steps before."""
+
+    stage: str
+    step: str
+    config: Any
+    seed: int
+    shards: tuple[Shard, ...]
+    before: Mapping[str, tuple[Done, ...]]
+    """Finished tasks of this stage's earlier steps, by step name, sorted by key."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Tasks that may run in any order and side by side, after the step before is done.
+
+    `run` is the import path `module:function` of `(Context) -> Counts`. A step with `record_bearing` reads and writes
+    whole records: its outputs `docs` and `ledger` are the stage's, its counts must balance. There is one such step a
+    stage, the last, but for `mix`.
+    """
+
+    name: str
+    run: str
+    plan: Callable[[Planning], list[Task]]
+    record_bearing: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run with a name, a section of the recipe, and folders of its own in the workspace.
+
+    `version` is bumped when the code's output for the same input changes. `after` is the stage whose documents it reads
+    (None: it reads the run's input). `disk` is its output per byte of input, for the estimate printed before it starts.
+    """
+
+    name: str
+    version: int
+    config: type[Strict]
+    steps: tuple[Step, ...]
+    after: str | None
+    disk: float = 1.0
+
+
+class Context:
+    """What a running task has: its description, the configuration, its files.
+
+    Files are read with `open` and written with `create`, so that every output is whole, hashed and named in the marker.
+    """
+
+    def __init__(
+        self, task: Task, config: Any, seed: int, workspace: Workspace, report: Callable[[int], None] = lambda records: None
+    ) -> None:
+        self.task = task
+        self.config = config
+        self.seed = seed
+        self.workspace = workspace
+        self.written: dict[str, File] = {}
+        self._report = report
+
+    def open(self, file: File) -> IO[bytes]:
+        """An input, opened for reading, local or remote."""
+        return open_file(self.workspace, file)
+
+    def input(self, name: str) -> File:
+        """The only input of that name."""
+        (file,) = self.task.inputs[name]
+        return file
+
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[Output]:
+        """The output of that name, which appears when the block ends without an error."""
+        path = self.task.outputs[name]
+        with self.workspace.create(path) as output:
+            yield output
+        self.written[name] = File(path, output.sha256, output.size)
+
+    def progress(self, records: int) -> None:
+        """Tells the display that so many more records are through."""
+        self._report(records)
+
+
+def open_file(workspace: Workspace, file: File) -> IO[bytes]:
+    """A workspace file, or a path or URL of its own, opened for reading."""
+    if not file.external:
+        return workspace.open(file.path)
+    import fsspec
+
+    stream: IO[bytes] = fsspec.open(file.path, "rb").open()
+    return stream
+
+
+def one_task_a_shard(planning: Planning) -> list[Task]:
+    """A task a shard with input `docs` and outputs `docs` and `ledger`: what most stages' only step needs."""
+    return [
+        Task(
+            planning.stage,
+            planning.step,
+            shard.key,
+            inputs={"docs": (shard.file,)},
+            outputs={name: f"{planning.stage}/{name}/{shard.key}.parquet" for name in ("docs", "ledger")},
+        )
+        for shard in planning.shards
+    ]
+
+
+def load(path: str) -> Any:
+    """What an import path `module:name` names; UsageError if it is not there."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"cannot load {path}: {error}") from error
+
