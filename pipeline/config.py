@@ -20,9 +20,12 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
 
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) of every field that can change the output."""
-        return digest(_output_fields(self))
+    def fingerprint(self, fields: tuple[str, ...] = ()) -> str:
+        """SHA-256 (hex) of every field that can change the output, or of some of the fields."""
+        values = _output_fields(self)
+        if not fields:
+            return digest(values)
+        return digest({name: value for name, value in values.items() if name.removesuffix(" content") in fields})
 
 
 def _output_fields(model: BaseModel) -> dict[str, Any]:

@@ -79,7 +79,9 @@ class TableWriter:
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
-        self._writer = pq.ParquetWriter(sink, schema, compression="zstd", compression_level=level, write_statistics=True)
+        self._writer = pq.ParquetWriter(
+            sink, schema, compression="zstd", compression_level=level, write_statistics=True
+        )
 
     def write(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Adds rows; columns are put in the schema's order and cast to its types."""
@@ -113,7 +115,9 @@ class TableWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None:
             self.close()
             return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ class Counts:
     dropped: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
     def accounted(self) -> int:
@@ -47,7 +47,7 @@ class Counts:
             self.dropped + other.dropped,
             self.quarantined + other.quarantined,
             self.ignored + other.ignored,
-            self.seconds + other.seconds,
+            _add(self.seconds, other.seconds),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -65,8 +65,18 @@ class Counts:
         return cls(
             value["records"],
             value["kept"],
-            *(Counter(value.get(name, {})) for name in ("dropped", "quarantined", "ignored", "seconds")),
+            dropped=Counter(value["dropped"]),
+            quarantined=Counter(value["quarantined"]),
+            ignored=Counter(value["ignored"]),
+            seconds=_add(value["seconds"], {}),
         )
+
+
+def _add(first: Mapping[str, float], second: Mapping[str, float]) -> defaultdict[str, float]:
+    total: defaultdict[str, float] = defaultdict(float, first)
+    for name, value in second.items():
+        total[name] += value
+    return total
 
 
 @dataclass(frozen=True)
@@ -100,10 +110,18 @@ class ShardWriter:
         self.counts.kept += batch.num_rows
 
     def drop(
-        self, record: dict[str, Any], reason: str, *, failed: Sequence[FailedRule] = (), kept_id: str | None = None,
+        self,
+        record: dict[str, Any],
+        reason: str,
+        *,
+        failed: Sequence[FailedRule] = (),
+        kept_id: str | None = None,
         detail: str | None = None,
     ) -> None:
-        """Drops one record; `record` gives id, url, snapshot, source and offset. The first of `failed` gives value and threshold."""
+        """Drops one record; `record` gives id, url, snapshot, source and offset.
+
+        The first of `failed` gives the row's value and threshold.
+        """
         self._write(record, DROPPED, reason, failed, kept_id, detail)
         self.counts.dropped[reason] += 1
 
@@ -113,7 +131,12 @@ class ShardWriter:
         self.counts.quarantined[reason] += 1
 
     def _write(
-        self, record: dict[str, Any], outcome: str, reason: str, failed: Sequence[FailedRule], kept_id: str | None,
+        self,
+        record: dict[str, Any],
+        outcome: str,
+        reason: str,
+        failed: Sequence[FailedRule],
+        kept_id: str | None,
         detail: str | None,
     ) -> None:
         first = failed[0] if failed else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -110,7 +111,9 @@ def load_recipe(source: str, sections: Mapping[str, type[Strict]], settings: Seq
 
 
 def import_plugins(modules: Sequence[str]) -> None:
-    """Imports the user's own modules, which register signals by being imported."""
+    """Imports the user's own modules, from where Python finds them or the current folder; they register signals."""
+    if modules and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     for module in modules:
         try:
             importlib.import_module(module)

@@ -40,6 +40,8 @@ class Shard:
     key: str
     file: File
     rows: int = -1
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """For input from outside: its `format`, `snapshot`, `source` (path without secrets) and `columns`."""
 
     @property
     def snapshot(self) -> str:
@@ -100,6 +102,9 @@ class Step:
     run: str
     plan: Callable[[Planning], list[Task]]
     record_bearing: bool = False
+    reads: tuple[str, ...] = ()
+    """Fields of the stage's configuration that change this step's output; empty: all of them. Changing another field
+    does not run the step again."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,8 @@ class Stage:
     steps: tuple[Step, ...]
     after: str | None
     disk: float = 1.0
+    seeded: bool = False
+    """Whether the recipe's seed changes the output; where not, tasks see seed 0 and another seed runs nothing again."""
 
 
 class Context:
@@ -125,7 +132,13 @@ class Context:
     """
 
     def __init__(
-        self, task: Task, config: Any, seed: int, workspace: Workspace, report: Callable[[int], None] = lambda records: None
+        self,
+        task: Task,
+        config: Any,
+        seed: int,
+        workspace: Workspace,
+        report: Callable[[int], None] = lambda records: None,
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
         self.task = task
         self.config = config
@@ -133,6 +146,7 @@ class Context:
         self.workspace = workspace
         self.written: dict[str, File] = {}
         self._report = report
+        self._fence = fence
 
     def open(self, file: File) -> IO[bytes]:
         """An input, opened for reading, local or remote."""
@@ -149,6 +163,7 @@ class Context:
         path = self.task.outputs[name]
         with self.workspace.create(path) as output:
             yield output
+            self._fence()
         self.written[name] = File(path, output.sha256, output.size)
 
     def progress(self, records: int) -> None:
@@ -187,4 +202,3 @@ def load(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"cannot load {path}: {error}") from error
-

@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -131,7 +131,9 @@ class Workspace:
                     self._fs.put_file(local.name, final)
         except OSError as error:
             if is_disk_full(error) and not isinstance(error, DiskFull):
-                raise DiskFull(f"no space left while writing {name} in {redact(self.url)}: free some, then run again") from error
+                raise DiskFull(
+                    f"no space left while writing {name} in {redact(self.url)}: free some, then run again"
+                ) from error
             raise
 
     def write_bytes(self, name: str, data: bytes) -> None:
@@ -158,12 +160,14 @@ class Workspace:
             names = [entry[len(self.root) :].lstrip("/") for entry in found if entry.endswith(suffix)]
         return sorted(names)
 
-    def temporaries(self) -> list[str]:
+    def temporaries(self) -> Sequence[str]:
         """Left-over temporary files (local workspaces only: elsewhere none are made)."""
         if not self.is_local:
             return []
         base = Path(self.root)
-        return sorted(entry.relative_to(base).as_posix() for entry in base.rglob(".*.tmp") if TEMPORARY.match(entry.name))
+        return sorted(
+            entry.relative_to(base).as_posix() for entry in base.rglob(".*.tmp") if TEMPORARY.match(entry.name)
+        )
 
     def remove(self, name: str) -> None:
         """Removes a file; not an error if it is gone already."""

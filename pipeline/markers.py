@@ -1,0 +1,100 @@
+"""Markers, manifests and failures: the small JSON files that say what is done, written last and never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from curate.pipeline.config import Strict, digest
+from curate.pipeline.stage import Done, File, Stage, Step, Task
+from curate.pipeline.workspace import Workspace
+
+SCHEMA_VERSION = 1
+
+
+def marker_path(stage: Stage, step: Step, key: str) -> str:
+    """`<stage>/done/<key>.json` for the stage's last step, `<stage>/steps/<step>/done/<key>.json` for those before it."""
+    return f"{_folder(stage, step)}/done/{key}.json"
+
+
+def failure_path(stage: Stage, step: Step, key: str) -> str:
+    """Where a task that was given up after its last attempt is named, with its error."""
+    return f"{_folder(stage, step)}/failed/{key}.json"
+
+
+def _folder(stage: Stage, step: Step) -> str:
+    return stage.name if step is stage.steps[-1] else f"{stage.name}/steps/{step.name}"
+
+
+def identity(stage: Stage, step: Step, task: Task, config: Strict, seed: int, code: str) -> str:
+    """SHA-256 (hex) of everything that the task's output depends on.
+
+    `code` is the fingerprint of the user's plugins; our own code is named by the stage's version.
+    """
+    return digest(
+        [
+            SCHEMA_VERSION,
+            stage.name,
+            stage.version,
+            step.name,
+            task.key,
+            config.fingerprint(step.reads),
+            seed if stage.seeded else 0,
+            code,
+            {name: [file.fingerprint for file in files] for name, files in task.inputs.items()},
+            dict(task.params),
+            dict(task.outputs),
+        ]
+    )
+
+
+def write_marker(
+    workspace: Workspace, path: str, task: Task, identity: str, written: Mapping[str, File], counts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Writes a task's marker, after all its outputs are there; gives its content."""
+    marker = {
+        "schema_version": SCHEMA_VERSION,
+        "stage": task.stage,
+        "step": task.step,
+        "key": task.key,
+        "identity": identity,
+        "read": {name: files[0].fingerprint for name, files in task.inputs.items() if len(files) == 1},
+        "outputs": {
+            name: {"path": file.path, "sha256": file.fingerprint, "bytes": file.size}
+            for name, file in sorted(written.items())
+        },
+        "counts": dict(counts),
+        "params": dict(task.params),
+    }
+    workspace.write_json(path, marker)
+    return marker
+
+
+def read_markers(workspace: Workspace, stage: Stage, step: Step) -> dict[str, dict[str, Any]]:
+    """The markers of a step by task key; a marker of another schema version counts as absent."""
+    folder = f"{_folder(stage, step)}/done"
+    names = workspace.list(folder, ".json")
+    with ThreadPoolExecutor(1 if workspace.is_local else 32) as pool:
+        markers = list(pool.map(workspace.read_json, names))
+    return {
+        marker["key"]: marker
+        for marker in markers
+        if isinstance(marker, dict) and marker.get("schema_version") == SCHEMA_VERSION
+    }
+
+
+def to_done(marker: Mapping[str, Any]) -> Done:
+    """The finished task that a marker describes."""
+    outputs = {name: File(item["path"], item["sha256"], item["bytes"]) for name, item in marker["outputs"].items()}
+    return Done(marker["key"], outputs, marker["counts"], marker["params"])
+
+
+def manifest_path(stage: str) -> str:
+    return f"{stage}/manifest.json"
+
+
+def read_manifest(workspace: Workspace, stage: str) -> dict[str, Any] | None:
+    """The list of a stage's current shards, or None if it never ran here."""
+    manifest: dict[str, Any] | None = workspace.read_json(manifest_path(stage))
+    return manifest

@@ -1,0 +1,310 @@
+"""The one runner that runs every stage, on either engine: plans tasks, skips what is done, retries, accounts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import heapq
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curate.pipeline.engines import Engine, Progress
+from curate.pipeline.errors import DiskFull, Incomplete, UsageError
+from curate.pipeline.ledger import Counts
+from curate.pipeline.lock import driver_lock
+from curate.pipeline.markers import (
+    SCHEMA_VERSION,
+    failure_path,
+    identity,
+    manifest_path,
+    marker_path,
+    read_manifest,
+    read_markers,
+    to_done,
+)
+from curate.pipeline.progress import Display, Recorder, StepState
+from curate.pipeline.recipe import Recipe
+from curate.pipeline.stage import Done, File, Planning, Shard, Stage, Step, Task
+from curate.pipeline.work import Call, Outcome
+from curate.pipeline.workspace import Workspace
+
+WAIT_SECONDS = 0.2
+
+
+@dataclass
+class StageResult:
+    """What a stage's run came to. `failed` maps a task's key to its last error."""
+
+    stage: str
+    shards: int
+    tasks: int = 0
+    reused: int = 0
+    counts: Counts = field(default_factory=Counts)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Runner:
+    """Runs stages of one recipe in one workspace; made by `open_runner`, which holds the workspace's lock."""
+
+    def __init__(
+        self, workspace: Workspace, recipe: Recipe, engine: Callable[[], Engine], display: Display, token: str
+    ) -> None:
+        self.workspace = workspace
+        self.recipe = recipe
+        self.display = display
+        self._make_engine = engine
+        self._engine: Engine | None = None
+        self._token = token
+        self._recorder = Recorder(workspace, display)
+        self._code = _plugin_fingerprint(recipe.head.plugins)
+
+    def run(self, stage: Stage, shards: Sequence[Shard]) -> StageResult:
+        """Runs a stage over these shards; finished tasks with the same identity are not run again.
+
+        Raises DiskFull and UsageError at once. Tasks that keep failing are in the result, and in `failed/`.
+        """
+        started = time.monotonic()
+        result = StageResult(stage.name, len(shards))
+        self._announce(stage, shards)
+        config = self.recipe.section(stage.name)
+        left = tuple(sorted(shards, key=lambda shard: shard.key))
+        before: dict[str, tuple[Done, ...]] = {}
+        markers: dict[str, dict[str, Any]] = {}
+        for step in stage.steps:
+            planning = Planning(stage.name, step.name, config, self._seed(stage), left, before)
+            tasks = step.plan(planning)
+            markers, failed = self._run_step(stage, step, tasks, result)
+            before[step.name] = tuple(to_done(markers[key]) for key in sorted(markers))
+            result.failed |= failed
+            if failed and step is not stage.steps[-1]:
+                if not set(failed) <= {shard.key for shard in left}:
+                    break  # a task over many shards: what follows would be built on a part, silently
+                left = tuple(shard for shard in left if shard.key not in failed)
+        else:
+            self._publish(stage, markers, result)
+        result.seconds = time.monotonic() - started
+        self.display.event(
+            "stage_finished", stage=stage.name, counts=result.counts.to_json(), seconds=round(result.seconds, 2),
+            tasks=result.tasks, reused=result.reused, failed=len(result.failed),
+        )  # fmt: skip
+        return result
+
+    def _seed(self, stage: Stage) -> int:
+        return self.recipe.head.seed if stage.seeded else 0
+
+    def _announce(self, stage: Stage, shards: Sequence[Shard]) -> None:
+        estimate = int(sum(shard.file.size for shard in shards) * stage.disk)
+        free = None
+        if self.workspace.is_local:
+            Path(self.workspace.root).mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.workspace.root).free
+        self.display.event(
+            "stage_started", stage=stage.name, shards=len(shards), disk_estimate=estimate, disk_free=free
+        )
+        if free is not None and estimate > free:
+            self.display.event("warning", message=f"warning: {stage.name} may need more disk than is free")
+
+    def _run_step(
+        self, stage: Stage, step: Step, tasks: list[Task], result: StageResult
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        """Markers of the tasks that are done, and the errors of those that failed, by key."""
+        calls = {task.key: self._call(stage, step, task) for task in tasks}
+        if len(calls) != len(tasks):
+            raise RuntimeError(f"{stage.name}/{step.name}: two tasks have the same key")
+        old = read_markers(self.workspace, stage, step)
+        done = {key: old[key] for key, call in calls.items() if key in old and old[key]["identity"] == call.identity}
+        result.tasks += len(calls)
+        result.reused += len(done)
+        state = StepState(stage.name, step.name, len(calls), len(done))
+        todo = [calls[key] for key in sorted(calls) if key not in done]
+        failed = _Loop(self, stage, step, state).run(todo, done) if todo else {}
+        return done, failed
+
+    def _call(self, stage: Stage, step: Step, task: Task) -> Call:
+        config = self.recipe.section(stage.name)
+        return Call(
+            task=task,
+            run=step.run,
+            record_bearing=step.record_bearing,
+            config=config,
+            seed=self._seed(stage),
+            plugins=tuple(self.recipe.head.plugins),
+            workspace=self.workspace.url,
+            token=self._token,
+            identity=identity(stage, step, task, config, self.recipe.head.seed, self._code),
+            marker=marker_path(stage, step, task.key),
+        )
+
+    def _publish(self, stage: Stage, markers: Mapping[str, dict[str, Any]], result: StageResult) -> None:
+        """Writes the manifest: the shards that are this stage's output now."""
+        total = Counts()
+        entries = []
+        for key in sorted(markers):
+            marker = markers[key]
+            counts = Counts.from_json(marker["counts"])
+            total = total + counts
+            entries.append(
+                {
+                    "key": key,
+                    "rows": counts.kept,
+                    "counts": marker["counts"],
+                    "read": marker["read"],
+                    **marker["outputs"],
+                }
+            )
+        result.counts = total
+        self.workspace.write_json(
+            manifest_path(stage.name),
+            {
+                "schema_version": SCHEMA_VERSION,
+                "stage": stage.name,
+                "recipe": self.recipe.head.name,
+                "complete": not result.failed,
+                "shards": entries,
+                "failed": [{"key": key, "error": error} for key, error in sorted(result.failed.items())],
+                "counts": total.to_json(),
+            },
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """Started when the first task needs it: a run with nothing to do starts no workers."""
+        if self._engine is None:
+            self._engine = self._make_engine()
+        return self._engine
+
+    def recorded(self, state: StepState, *, force: bool = False) -> None:
+        self._recorder.update(state, force=force)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+
+class _Loop:
+    """The scheduling of one step: a bounded window of calls, retries with backoff, failures set aside."""
+
+    def __init__(self, runner: Runner, stage: Stage, step: Step, state: StepState) -> None:
+        self._runner = runner
+        self._stage = stage
+        self._step = step
+        self._state = state
+        self._failed: dict[str, str] = {}
+        self._delayed: list[tuple[float, str, Call]] = []
+
+    def run(self, todo: Iterable[Call], done: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """Runs the calls, adds their markers to `done`, gives the errors of those that were given up."""
+        engine, state = self._runner.engine, self._state
+        waiting = list(reversed(list(todo)))
+        while waiting or self._delayed or state.running:
+            while self._delayed and self._delayed[0][0] <= time.monotonic():
+                waiting.append(heapq.heappop(self._delayed)[2])
+            while waiting and state.running < engine.capacity:
+                engine.submit(waiting.pop())
+                state.running += 1
+            for event in engine.wait(WAIT_SECONDS):
+                if isinstance(event, Progress):
+                    state.progressed(event.key, event.records)
+                else:
+                    state.running -= 1
+                    self._settle(event, done)
+            self._runner.recorded(state)
+        self._runner.recorded(state, force=True)
+        return self._failed
+
+    def _settle(self, outcome: Outcome, done: dict[str, dict[str, Any]]) -> None:
+        call, run = outcome.call, self._runner.recipe.head.run
+        key = call.task.key
+        self._state.ended(key)
+        if outcome.marker is not None:
+            done[key] = outcome.marker
+            self._state.finished(key, Counts.from_json(outcome.marker["counts"]))
+            self._runner.workspace.remove(failure_path(self._stage, self._step, key))
+            return
+        if outcome.kind == "disk_full":
+            raise DiskFull(outcome.error)
+        if outcome.kind == "usage":
+            raise UsageError(outcome.error)
+        facts = {
+            "stage": self._stage.name,
+            "step": self._step.name,
+            "key": key,
+            "attempt": call.attempt,
+            "error": outcome.error,
+        }
+        if call.attempt < run.attempts:
+            delay = run.backoff_seconds * 2 ** (call.attempt - 1)
+            again = Call(**{**vars(call), "attempt": call.attempt + 1})
+            heapq.heappush(self._delayed, (time.monotonic() + delay, key, again))
+            self._runner.display.event("retry", **facts)
+            return
+        self._state.failed += 1
+        self._failed[key] = outcome.error
+        self._runner.workspace.write_json(
+            failure_path(self._stage, self._step, key),
+            {"schema_version": SCHEMA_VERSION, **facts, "trace": outcome.trace},
+        )
+        self._runner.display.event("failed", **facts)
+
+
+@contextlib.contextmanager
+def open_runner(
+    workspace: Workspace, recipe: Recipe, engine: Callable[[], Engine], display: Display
+) -> Iterator[Runner]:
+    """A runner that holds the workspace's lock; the lock and the workers are let go at the end, however it comes."""
+    with driver_lock(workspace) as token:
+        runner = Runner(workspace, recipe, engine, display, token)
+        try:
+            yield runner
+        finally:
+            runner.close()
+
+
+def upstream_shards(workspace: Workspace, stage: str, *, external: bool = False) -> list[Shard]:
+    """The shards that a finished stage left, from its manifest; of another workspace as external files."""
+    manifest = read_manifest(workspace, stage)
+    if manifest is None:
+        raise UsageError(f"{workspace.url} has no finished {stage} stage: run `curate run {stage}` first")
+    prefix = "" if not external else (f"{workspace.root}/" if workspace.is_local else f"{workspace.url}/")
+    return [
+        Shard(
+            entry["key"],
+            File(prefix + entry["docs"]["path"], entry["docs"]["sha256"], entry["docs"]["bytes"], external),
+            entry["rows"],
+        )
+        for entry in manifest["shards"]
+        if "docs" in entry
+    ]
+
+
+def raise_if_incomplete(results: Sequence[StageResult], problems: Sequence[str]) -> None:
+    """Incomplete, with the list of shards that failed and sums that do not match; nothing where all is well."""
+    lines = [f"{result.stage} {key}: {error}" for result in results for key, error in sorted(result.failed.items())]
+    if lines or problems:
+        raise Incomplete(
+            "\n".join(
+                [
+                    f"not complete: {len(lines)} failed, {len(problems)} sums do not match",
+                    *lines,
+                    *problems,
+                    "run the same command again to try the failed ones once more",
+                ]
+            )
+        )
+
+
+def _plugin_fingerprint(modules: Sequence[str]) -> str:
+    """SHA-256 (hex) of the plugins' source files, so that a changed plugin runs again."""
+    digest = hashlib.sha256()
+    for name in modules:
+        digest.update(name.encode())
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file:
+            digest.update(Path(file).read_bytes())
+    return digest.hexdigest() if modules else ""

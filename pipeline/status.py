@@ -1,0 +1,141 @@
+"""`curate status` and `curate clean`: where a workspace stands, whether its sums hold, what may go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from curate.pipeline.errors import UsageError
+from curate.pipeline.ledger import Counts
+from curate.pipeline.lock import current_holder
+from curate.pipeline.markers import read_manifest
+from curate.pipeline.progress import PROGRESS
+from curate.pipeline.workspace import Workspace
+
+
+@dataclass
+class StageStatus:
+    """One stage: shards done and failed, records by what became of them, speed, and what does not add up."""
+
+    stage: str
+    shards: int
+    failed: list[dict[str, str]]
+    counts: Counts
+    stale: bool = False
+    """An earlier stage has run since; the next `curate run` brings it up to date."""
+    problems: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        seconds = self.counts.seconds.get("total", 0.0)
+        return {
+            "stage": self.stage,
+            "shards": {"done": self.shards, "failed": len(self.failed)},
+            **self.counts.to_json(),
+            "records_per_second": round(self.counts.records / seconds, 1) if seconds else None,
+            "failures": self.failed,
+            "stale": self.stale,
+            "problems": self.problems,
+        }
+
+
+def stage_statuses(workspace: Workspace, stages: Sequence[str], *, verify: bool = False) -> list[StageStatus]:
+    """The stages that have run here, in order, their sums checked within each shard and from stage to stage.
+
+    `verify` also reads every file's footer: rows in `docs` are the kept ones, rows in `ledger` the others.
+    """
+    statuses = []
+    before: dict[str, dict[str, Any]] | None = None
+    for stage in stages:
+        manifest = read_manifest(workspace, stage)
+        if manifest is None:
+            before = None
+            continue
+        entries = {entry["key"]: entry for entry in manifest["shards"]}
+        total = sum((Counts.from_json(entry["counts"]) for entry in entries.values()), Counts())
+        status = StageStatus(stage, len(entries), manifest["failed"], total)
+        for key, entry in sorted(entries.items()):
+            _check_shard(status, key, entry, None if before is None else before.get(key))
+            if verify:
+                status.problems += _check_files(workspace, stage, key, entry)
+        if before is not None:
+            lost = set(before) - set(entries) - {item["key"] for item in manifest["failed"]}
+            status.stale = status.stale or bool(lost)
+        if {**total.to_json(), "seconds": None} != {**manifest["counts"], "seconds": None}:
+            status.problems.append(f"{stage}: the manifest's totals are not the sums of its shards")
+        statuses.append(status)
+        before = entries
+    return statuses
+
+
+def _check_shard(status: StageStatus, key: str, entry: dict[str, Any], above: dict[str, Any] | None) -> None:
+    counts = Counts.from_json(entry["counts"])
+    if not counts.balanced():
+        status.problems.append(f"{status.stage} {key}: {counts.records} records in, {counts.accounted} accounted for")
+    if above is None:
+        return
+    if entry["read"].get("docs") != above["docs"]["sha256"]:
+        status.stale = True
+    elif counts.records != above["counts"]["kept"]:
+        status.problems.append(
+            f"{status.stage} {key}: the stage before kept {above['counts']['kept']} records, this one read {counts.records}"
+        )
+
+
+def _check_files(workspace: Workspace, stage: str, key: str, entry: dict[str, Any]) -> list[str]:
+    counts = Counts.from_json(entry["counts"])
+    problems = []
+    for name, expected in (("docs", counts.kept), ("ledger", counts.records - counts.kept)):
+        path = entry[name]["path"]
+        try:
+            with workspace.open(path) as stream:
+                found = pq.read_metadata(stream).num_rows
+        except (OSError, ValueError) as error:  # Arrow's errors are of these two kinds
+            problems.append(f"{stage} {key}: cannot read {path}: {error}")
+            continue
+        if found != expected:
+            problems.append(f"{stage} {key}: {path} has {found} rows, {expected} were counted")
+    return problems
+
+
+def running(workspace: Workspace) -> dict[str, Any] | None:
+    """Where the run at work now stands (the last `progress.json`, with its driver), or None."""
+    holder = current_holder(workspace)
+    if holder is None:
+        return None
+    state = workspace.read_json(PROGRESS) or {}
+    state["driver"] = {"host": holder["host"], "pid": holder["pid"]}
+    if "at" in state:
+        state["seconds_ago"] = round(time.time() - state.pop("at"), 1)
+    return state
+
+
+def leftovers(workspace: Workspace, stages: Sequence[str]) -> list[str]:
+    """Files that nothing refers to: temporaries of killed workers, and outputs of inputs that are gone.
+
+    Raises UsageError while a run is at work.
+    """
+    if current_holder(workspace) is not None:
+        raise UsageError(f"a run is at work in {workspace.url}: stop it, or wait for it, before cleaning")
+    found = [*workspace.temporaries()]
+    for stage in stages:
+        manifest = read_manifest(workspace, stage)
+        if manifest is None:
+            continue
+        current = {
+            item["path"]
+            for entry in manifest["shards"]
+            for item in entry.values()
+            if isinstance(item, dict) and "path" in item
+        }
+        keys = {entry["key"] for entry in manifest["shards"]}
+        for folder in sorted({path.split("/")[1] for path in current}):
+            found += [name for name in workspace.list(f"{stage}/{folder}", ".parquet") if name not in current]
+        for folder in ("done", "failed"):
+            base = f"{stage}/{folder}/"
+            alive = keys | {item["key"] for item in manifest["failed"]}
+            found += [name for name in workspace.list(base.rstrip("/"), ".json") if name[len(base) : -5] not in alive]
+    return sorted(set(found))

@@ -1,0 +1,97 @@
+"""`curate why`: the whole story of one record through the stages, with measured value and threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from curate.pipeline.documents import LEDGER
+from curate.pipeline.errors import UsageError
+from curate.pipeline.markers import read_manifest
+from curate.pipeline.workspace import Workspace
+
+_SHOWN = (
+    "id", "url", "date", "snapshot", "source", "offset", "title", "language", "language_score", "engine", "has_math",
+    "truncated", "robots", "license", "duplicates", "quality", "math", "edu", "topic", "signals",
+)  # fmt: skip
+
+
+def index_key(value: str) -> int:
+    """The 64-bit hash (XXH3) under which extract's index holds an id or a URL."""
+    return xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass"))
+
+
+def index_batch(ids: Sequence[str | None], urls: Sequence[str | None]) -> pa.RecordBatch:
+    """A shard's index: the sorted hashes of all its records' ids and URLs, kept or not. Columns: key (uint64), kind."""
+    pairs = sorted(
+        {(index_key(value), kind) for kind, values in (("id", ids), ("url", urls)) for value in values if value}
+    )
+    return pa.RecordBatch.from_pydict(
+        {
+            "key": pa.array([key for key, _ in pairs], pa.uint64()),
+            "kind": pa.array([kind for _, kind in pairs], pa.string()),
+        }
+    )
+
+
+def why(workspace: Workspace, wanted: str, stages: Sequence[str]) -> list[dict[str, Any]]:
+    """What each stage did with the record(s) of that id or URL, in order; one dictionary a stage and record.
+
+    Keys: stage, outcome (kept, dropped, quarantined), shard, and `record`: the row of the documents or of the ledger.
+    Only the shards whose index holds the hash are read. Raises UsageError where extract has not run or knows it not.
+    """
+    wanted = wanted.removeprefix("<urn:uuid:").removesuffix(">").removeprefix("urn:uuid:")
+    manifest = read_manifest(workspace, stages[0])
+    if manifest is None:
+        raise UsageError(f"{workspace.url} has no finished {stages[0]} stage: run `curate run {stages[0]}` first")
+    shards = _shards_with(workspace, manifest, wanted)
+    story: list[dict[str, Any]] = []
+    ids: set[str] = set()
+    for stage in stages:
+        current = read_manifest(workspace, stage)
+        for entry in current["shards"] if current else ():
+            if entry["key"] in shards:
+                for found in _find(workspace, stage, entry, wanted, ids):
+                    story.append(found)
+                    if found["record"].get("id"):
+                        ids.add(found["record"]["id"])
+    if not story:
+        raise UsageError(f"no record with id or URL {wanted!r} came into {workspace.url}")
+    return story
+
+
+def _shards_with(workspace: Workspace, manifest: dict[str, Any], wanted: str) -> set[str]:
+    key = index_key(wanted)
+
+    def holds(entry: dict[str, Any]) -> str | None:
+        with workspace.open(entry["index"]["path"]) as stream:
+            table = pq.read_table(stream, columns=["key"], filters=[("key", "=", key)], use_threads=False)
+        return entry["key"] if table.num_rows else None
+
+    with ThreadPoolExecutor(4 if workspace.is_local else 64) as pool:
+        return {found for found in pool.map(holds, manifest["shards"]) if found is not None}
+
+
+def _find(
+    workspace: Workspace, stage: str, entry: dict[str, Any], wanted: str, ids: set[str]
+) -> Iterator[dict[str, Any]]:
+    for name in ("docs", "ledger"):
+        with workspace.open(entry[name]["path"]) as stream, pq.ParquetFile(stream) as file:
+            columns = [
+                column for column in dict.fromkeys((*_SHOWN, *LEDGER.names)) if column in file.schema_arrow.names
+            ]
+            for batch in file.iter_batches(columns=columns):
+                match = pc.or_kleene(
+                    pc.equal(batch.column("url"), wanted), pc.is_in(batch.column("id"), pa.array([wanted, *ids]))
+                )
+                for record in batch.filter(pc.fill_null(match, False)).to_pylist():
+                    outcome = record.pop("outcome", None) or "kept"
+                    record.pop("stage", None)
+                    shown = {key: value for key, value in record.items() if value is not None}
+                    yield {"stage": stage, "outcome": outcome, "shard": entry["key"], "record": shown}

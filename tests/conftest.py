@@ -1,0 +1,80 @@
+"""Fixtures for all folders: one Ray cluster a session, drivers reach it by address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray cluster of our own with four slots; its workers find the tests' own modules."""
+    pytest.importorskip("ray")
+    port = _free_port()
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "RAY_DISABLE_IMPORT_WARNING": "1"}
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}", "--num-cpus=4",
+                "--include-dashboard=false", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--disable-usage-stats",
+                "--object-store-memory=100000000",
+            ],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        address = f"127.0.0.1:{port}"
+        try:
+            _wait_for(address, head)
+            yield address
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+            _kill_remains(folder)
+
+
+def _wait_for(address: str, head: subprocess.Popen[bytes]) -> None:
+    """Until the cluster says that it has started: 8 s on an idle machine, more under load."""
+    assert head.stdout is not None
+    deadline = time.monotonic() + 120
+    os.set_blocking(head.stdout.fileno(), False)
+    said = b""
+    while time.monotonic() < deadline:
+        said += head.stdout.read() or b""
+        if b"Ray runtime started" in said:
+            return
+        if head.poll() is not None:
+            break
+        time.sleep(0.2)
+    raise RuntimeError(f"no Ray cluster at {address}: {said.decode(errors='replace')[-2000:]}")
+
+
+def _kill_remains(folder: str) -> None:
+    """Ray's own children leave the process group; they name the session's folder on their command line."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if folder.encode() in command and int(entry.name) != os.getpid():
+                try:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
