@@ -16,11 +16,11 @@ from typing import Any
 TESTS = Path(__file__).parent
 
 
-def start(command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+def start(command: Sequence[str]) -> subprocess.Popen[str]:
     """A driver in a process of its own, its output captured."""
     return subprocess.Popen(
         [sys.executable, *command],
-        env=os.environ | {"PYTHONPATH": str(TESTS), "CURATE_RAY_CODE": "image", **environment},
+        env=os.environ | {"PYTHONPATH": str(TESTS), "CURATE_RAY_CODE": "image"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -33,9 +33,9 @@ def finish(driver: subprocess.Popen[str], timeout: float = 120) -> tuple[int, st
     return driver.returncode, out, err
 
 
-def run(command: Sequence[str], **environment: str) -> tuple[int, str, str]:
+def run(command: Sequence[str]) -> tuple[int, str, str]:
     """Runs a driver to its end."""
-    return finish(start(command, **environment))
+    return finish(start(command))
 
 
 def events(output: str, kind: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """A small pipeline with every kind of step, for the runner's tests: fast, real files, real failures on demand.
 
-What a task shall do wrong is said in a file named by CURATE_TOY, so that a test can change it between runs.
+What a task shall do wrong is said in `toy.json` beside the workspace, so that a test can change it between runs.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def plan_cut(planning: Planning) -> list[Task]:
     ]
 
 
-def _mischief(key: str) -> dict[str, Any]:
-    path = os.environ.get("CURATE_TOY")
-    plan: dict[str, Any] = json.loads(Path(path).read_text()) if path and Path(path).exists() else {}
-    return {**plan.get("*", {}), **plan.get(key, {})}
+def _mischief(context: Context) -> dict[str, Any]:
+    path = Path(context.workspace.root).with_name("toy.json")
+    plan: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return {**plan.get("*", {}), **plan.get(context.task.key, {})}
 
 
 def cut(context: Context) -> Counts:
     """One record a line of the input; every n-th dropped."""
-    mischief = _mischief(context.task.key)
+    mischief = _mischief(context)
     with shard_writer(context, DOCUMENT) as out, context.open(context.input("input")) as stream:
         for number, line in enumerate(stream):
             record = {
@@ -87,7 +87,7 @@ def words(context: Context) -> Counts:
         for batch in read_batches(stream, ["text"]):
             for text in batch.column("text").to_pylist():
                 found.update(text.split())
-            time.sleep(_mischief(context.task.key).get("sleep", 0))
+            time.sleep(_mischief(context).get("sleep", 0))
     with context.create("words") as output:
         output.write(json.dumps(dict(sorted(found.items()))).encode())
     return Counts()

@@ -95,7 +95,7 @@ def kill_at_random(engine: list[str], tmp_path: Path, inputs: Path, kills: int, 
     command = drive(tmp_path / "w", inputs, "--workers", "4", "--attempts", "20", *engine)
     killed = 0
     while killed < kills:
-        driver = faults.start(command, CURATE_TOY=str(plan))
+        driver = faults.start(command)
         while driver.poll() is None and killed < kills:
             time.sleep(choose.uniform(0.05, 0.5))
             workers = faults.ray_workers("c") if "ray" in engine else faults.children(driver.pid)
@@ -108,7 +108,7 @@ def kill_at_random(engine: list[str], tmp_path: Path, inputs: Path, kills: int, 
         assert code == (-9 if target == "driver" and driver.returncode == -9 else 0), err
         if code == 0 and killed < kills:  # it was through before enough were killed: disturb a fresh run
             command[1] = str(tmp_path / f"w{killed}")
-    code, _, err = faults.run(command, CURATE_TOY=str(plan))
+    code, _, err = faults.run(command)
     assert code == 0, err
     assert faults.fingerprint(Path(command[1]), DATA) == undisturbed(tmp_path, inputs)
 
@@ -132,7 +132,7 @@ def test_killed_ten_times_at_random_moments_it_completes_with_the_same_bytes(
 def test_workers_die_with_a_killed_driver(tmp_path: Path, inputs: Path) -> None:
     plan = tmp_path / "toy.json"
     plan.write_text(json.dumps({"*": {"sleep": 0.5}}))
-    driver = faults.start(drive(tmp_path / "w", inputs), CURATE_TOY=str(plan))
+    driver = faults.start(drive(tmp_path / "w", inputs))
     faults.wait_until(lambda: len(faults.children(driver.pid)) == 2)
     workers = faults.children(driver.pid)
     faults.kill(driver.pid)
@@ -143,7 +143,7 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path, inputs: Path) -> None:
 def test_a_second_driver_on_the_same_workspace_is_refused(engine: list[str], tmp_path: Path, inputs: Path) -> None:
     plan = tmp_path / "toy.json"
     plan.write_text(json.dumps({"*": {"sleep": 0.02}}))
-    first = faults.start(drive(tmp_path / "w", inputs, *engine), CURATE_TOY=str(plan))
+    first = faults.start(drive(tmp_path / "w", inputs, *engine))
     faults.wait_until(lambda: (tmp_path / "w" / "lock.json").exists())
     code, _, err = faults.run(drive(tmp_path / "w", inputs, *engine))
     assert code == 3
@@ -159,7 +159,7 @@ def test_a_task_that_keeps_failing_is_given_up_and_the_rest_goes_on(
 ) -> None:
     plan = tmp_path / "toy.json"
     plan.write_text(json.dumps({"s/part-2": {"raise_at": 5}, "s/part-4": {"die_at": 7}}))
-    code, out, err = faults.run(drive(tmp_path / "w", inputs, *engine), CURATE_TOY=str(plan))
+    code, out, err = faults.run(drive(tmp_path / "w", inputs, *engine))
     assert code == 1
     assert "s/part-2: ValueError: bad line 5" in err
     assert "s/part-4: its worker died" in err
@@ -169,7 +169,7 @@ def test_a_task_that_keeps_failing_is_given_up_and_the_rest_goes_on(
     assert not (tmp_path / "w" / "cut" / "docs" / "s" / "part-2.parquet").exists()
 
     plan.write_text("{}")  # mended: the next run tries them again
-    code, _, err = faults.run(drive(tmp_path / "w", inputs, *engine), CURATE_TOY=str(plan))
+    code, _, err = faults.run(drive(tmp_path / "w", inputs, *engine))
     assert code == 0, err
     assert not list((tmp_path / "w" / "cut" / "failed").rglob("*.json"))
     assert faults.fingerprint(tmp_path / "w", DATA) == undisturbed(tmp_path, inputs)
@@ -178,7 +178,7 @@ def test_a_task_that_keeps_failing_is_given_up_and_the_rest_goes_on(
 def test_a_record_that_a_stage_loses_is_an_error(tmp_path: Path, inputs: Path) -> None:
     plan = tmp_path / "toy.json"
     plan.write_text(json.dumps({"s/part-1": {"lose_at": 4}}))
-    code, _, err = faults.run(drive(tmp_path / "w", inputs), CURATE_TOY=str(plan))
+    code, _, err = faults.run(drive(tmp_path / "w", inputs))
     assert code == 1
     assert "records do not add up in cut s/part-1: 41 in, 40 accounted for" in err
 
@@ -186,6 +186,6 @@ def test_a_record_that_a_stage_loses_is_an_error(tmp_path: Path, inputs: Path) -
 def test_a_crash_leaves_no_file_under_a_final_name(tmp_path: Path, inputs: Path) -> None:
     plan = tmp_path / "toy.json"
     plan.write_text(json.dumps({"*": {"die_at": 30}}))
-    code, _, _ = faults.run(drive(tmp_path / "w", inputs, "--attempts", "1"), CURATE_TOY=str(plan))
+    code, _, _ = faults.run(drive(tmp_path / "w", inputs, "--attempts", "1"))
     assert code == 1
     assert faults.fingerprint(tmp_path / "w", ["cut/docs", "cut/ledger", "cut/done"]) == {}

@@ -1,0 +1,59 @@
+# The two commands to begin with: `make demo` and `make test`. Both set up .venv by themselves, once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO ?= demo
+CURATE := $(BIN)/curate
+
+.PHONY: demo test test-all check lint types imports format setup clean help
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: $(VENV)/.demo ## sample pages -> extract -> filter -> dedup -> classify -> mix -> pretrain -> report
+	@DEMO="$(DEMO)" CURATE="$(CURATE)" sh bench/demo.sh
+
+test: $(VENV)/.dev ## every test but the long ones (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.dev ## every test
+	$(BIN)/python -m pytest -m ''
+
+check: lint types imports test ## lint, format, types, import directions, tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	MYPYPATH=typings $(BIN)/mypy -p curate
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## formats the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(VENV)/.dev ## everything for development
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "curate needs Python 3.11 or newer; set PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		echo "note: for this Python, pip may fetch PyTorch's CUDA build (over 500 MB, and several GB of CUDA libraries with it);" \
+		"with Python 3.11 (make PYTHON=python3.11), or with a CPU build of torch 2.13.0 installed into $(VENV) first, it does not"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -q -c constraints.txt -e '.[train]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+clean: ## removes the demo and caches, not .venv
+	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

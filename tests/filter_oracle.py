@@ -1,0 +1,202 @@
+"""What the filter's signals are, in plain Python straight from the papers: slow, and shares no code with the kernels.
+
+Gopher: Rae et al. 2021, A1.1. C4: Raffel et al. 2020, 2.2. FineWeb: Penedo et al. 2024, 3.6. Where a paper leaves room, the
+choice is that of datatrove's code, or the one that a docstring states.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections import Counter
+
+import numpy as np
+
+STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
+UNSPACED_NAMES = (
+    "CJK UNIFIED", "CJK COMPATIBILITY", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR",
+    "IDEOGRAPHIC", "VERTICAL IDEOGRAPHIC", "VERTICAL KANA", "HANGZHOU", "MASU", "HENTAIGANA",
+)  # fmt: skip
+QUOTES = "\"'”’»›」』"
+SOME_SENTENCE_ENDS = ".!?。！？｡．।॥؟۔።‼‽⁇⁈⁉។၊။"
+PHRASES = (
+    "javascript", "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies",
+)  # fmt: skip
+
+
+@functools.cache
+def unspaced(char: str) -> bool:
+    return unicodedata.category(char) in ("Lo", "Lm", "Nl") and unicodedata.name(char, "").startswith(UNSPACED_NAMES)
+
+
+@functools.cache
+def symbol(char: str) -> bool:
+    return unicodedata.category(char)[0] in "PS"
+
+
+def closer(char: str) -> bool:
+    return char in QUOTES or unicodedata.category(char) in ("Pe", "Pf")
+
+
+def words(text: str) -> list[tuple[str, bool]]:
+    """Words, and whether each touches the one before."""
+    found = []
+    for token in text.split():
+        parts: list[str] = []
+        alone = False
+        for char in token:
+            if unspaced(char):
+                parts.append(char)
+                alone = True
+            elif parts and (not alone or unicodedata.category(char)[0] == "M"):
+                parts[-1] += char
+            else:
+                parts.append(char)
+                alone = False
+        found += [(part, place > 0) for place, part in enumerate(parts)]
+    return found
+
+
+def lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def paragraphs(text: str) -> list[str]:
+    return [part.strip() for part in re.split(r"\n{2,}", text) if part.strip()]
+
+
+def sentences(text: str) -> list[str]:
+    found = []
+    for line in lines(text):
+        begin = i = 0
+        while i < len(line):
+            if line[i] not in SOME_SENTENCE_ENDS:
+                i += 1
+                continue
+            mark = line[i]
+            while i < len(line) and (line[i] in SOME_SENTENCE_ENDS or closer(line[i])):
+                mark = line[i] if line[i] in SOME_SENTENCE_ENDS else mark
+                i += 1
+            rest = line[i:]
+            if rest and not rest[0].isspace():
+                ends = mark not in ".!?"
+            else:
+                after = rest.lstrip()[:1]
+                ends = not (mark == "." and after and unicodedata.category(after) == "Ll")
+            if ends:
+                found.append(line[begin:i])
+                begin = i
+        found.append(line[begin:])
+    return [part.strip() for part in found if any(char.isalpha() or char.isdecimal() for char in part)]
+
+
+def lower(text: str) -> str:
+    return "".join(chr(ord(char) + 32) if "A" <= char <= "Z" else char for char in text)
+
+
+def edited(text: str, terminal: bool = False) -> str:
+    """C4's line edits."""
+    out, behind = "", 0
+    for match in re.finditer(r"[^\n]+", text):
+        line = match.group().strip()
+        parts = [word for word, _ in words(line)]
+        if any(len(word) > 1000 for word in parts):
+            continue
+        bare = re.sub(r"\[[0-9]*\]|\[edit\]|\[citation needed\]", "", line).strip(" ")
+        if terminal and (not bare or bare.endswith(("...", "…")) or not (bare[-1] in SOME_SENTENCE_ENDS + QUOTES)):
+            continue
+        if len(parts) < 3 or any(phrase in lower(line) for phrase in PHRASES) or not bare:
+            continue
+        if out:
+            gap = re.findall(r"\n+", text[behind : match.start()])
+            out += "\n\n" if max(map(len, gap)) > 1 else "\n"
+        out += bare
+        behind = match.end()
+    return out
+
+
+def share(part: float, whole: float) -> np.float32:
+    return np.float32(min(part / max(whole, 1), 1))
+
+
+def repeated(items: list[str]) -> tuple[int, int]:
+    seen: set[str] = set()
+    count = chars = 0
+    for item in items:
+        if item in seen:
+            count += 1
+            chars += len(item)
+        seen.add(item)
+    return count, chars
+
+
+def top_gram(tokens: list[tuple[str, bool]], n: int) -> int:
+    grams = [tuple(word for word, _ in tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    if not grams:
+        return 0
+    (best, times), *_ = Counter(grams).most_common(1)
+    first = grams.index(best)
+    gaps = sum(not glued for _, glued in tokens[first + 1 : first + n])
+    return times * (sum(map(len, best)) + gaps)
+
+
+def repeated_grams(tokens: list[tuple[str, bool]], n: int) -> int:
+    seen: set[tuple[str, ...]] = set()
+    chars = i = 0
+    while i + n <= len(tokens):
+        gram = tuple(word for word, _ in tokens[i : i + n])
+        if gram in seen:
+            chars += sum(map(len, gram))
+            i += n
+        else:
+            seen.add(gram)
+            i += 1
+    return chars
+
+
+def gopher(text: str) -> dict[str, float]:
+    tokens = words(text)
+    plain = [word for word, _ in tokens]
+    spoken = [word for word in plain if not all(symbol(char) for char in word)]
+    found: dict[str, float] = {}
+    for name, items in (("paragraph", paragraphs(text)), ("line", lines(text))):
+        count, chars = repeated(items)
+        found[f"duplicate_{name}_fraction"] = share(count, len(items))
+        found[f"duplicate_{name}_char_fraction"] = share(chars, len(text))
+    for n in (2, 3, 4):
+        found[f"top_{n}_gram_char_fraction"] = share(top_gram(tokens, n), len(text))
+    for n in range(5, 11):
+        found[f"duplicate_{n}_gram_char_fraction"] = share(repeated_grams(tokens, n), len(text))
+    rows = lines(text)
+    bare = {lower(re.sub(r"^[^\w]+|[^\w]+$", "", word.replace("_", "-"))) for word in plain if word.isascii()}
+    found["word_count"] = len(spoken)
+    found["mean_word_length"] = np.float32(sum(map(len, spoken)) / max(len(spoken), 1))
+    found["hash_to_word_ratio"] = np.float32(text.count("#") / max(len(plain), 1))
+    found["ellipsis_to_word_ratio"] = np.float32((text.count("...") + text.count("…")) / max(len(plain), 1))
+    found["bullet_line_fraction"] = share(sum(row.startswith(("•", "-")) for row in rows), len(rows))
+    found["ellipsis_line_fraction"] = share(sum(row.endswith(("...", "…")) for row in rows), len(rows))
+    found["alphabetic_word_fraction"] = share(sum(any(c.isalpha() for c in word) for word in plain), len(plain))
+    found["stop_word_count"] = len(bare & STOP_WORDS)
+    return found
+
+
+def c4_and_fineweb(text: str, terminal: bool = False) -> dict[str, float]:
+    after = edited(text, terminal)
+    rows = lines(after)
+    ends = sum(row[-1] in SOME_SENTENCE_ENDS + QUOTES for row in rows)
+    return {
+        "lorem_ipsum": int("lorem ipsum" in lower(after)),
+        "curly_bracket": int("{" in after),
+        "sentence_count": len(sentences(after)),
+        "removed_lines": len(lines(text)) - len(rows),
+        "removed_chars": len(text) - len(after),
+        "terminal_punctuation_line_fraction": share(ends, len(rows)),
+        "short_line_fraction": share(sum(len(row) <= 30 for row in rows), len(rows)),
+        "edited_duplicate_line_char_fraction": share(repeated(rows)[1], len(after.replace("\n", ""))),
+        "newline_to_word_ratio": np.float32(max(len(rows) - 1, 0) / max(len(words(after)), 1)),
+    }
+
+
+def measure(text: str) -> dict[str, float]:
+    return gopher(text) | c4_and_fineweb(text)
