@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?= demo
 CURATE := $(BIN)/curate
 
-.PHONY: demo test test-all check lint types imports format setup clean help
+.PHONY: demo bench test test-all check lint types imports format setup clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+bench: $(VENV)/.dev ## speed of every stage on the sample, beside the bare libraries
+	$(BIN)/python bench/pipeline.py
 
 clean: ## removes the demo and caches, not .venv
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

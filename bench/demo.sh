@@ -10,7 +10,7 @@ step() {
     "$CURATE" "$@"
 }
 
-step sample --output "$CACHE/sample"
+step sample --output "$CACHE"
 step run all --recipe demo --input "$CACHE/sample/*.warc.gz" --workspace "$DEMO"
 step status --workspace "$DEMO" --verify
 step mix --workspace "$DEMO" --budget 100k

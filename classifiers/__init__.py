@@ -1,0 +1,158 @@
+"""What scores a document: load a classifier by name or path and ask it.
+
+    from curate.classifiers import load
+    labels, scores = load("topic").predict(texts)      # label kinds: strings and their probabilities
+    scores = load("math").predict(texts)               # score kinds: numbers alone
+
+Names are shipped models (`models/`, each with a card) and heuristics; a path is a model file of one's own (`.safetensors`
+that `train` wrote, or fastText's `.bin` / `.ftz`). `name#label` is the probability of one label of a label classifier.
+This module is light: nothing is imported or read before it is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.pipeline.errors import CurateError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from curate.classifiers.model import Classifier
+
+__all__ = ["Reference", "card", "list_models", "load", "names", "resolve"]
+
+HEURISTICS = {
+    "heuristic_lesson": ("1", "0–5, how much an English text looks like teaching material: a formula, no model"),
+    "heuristic_prose": ("1", "0–1, how much a text looks like written prose: a formula, no model"),
+}
+"""Version and description of each; a change of what one gives comes with a new version."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known of a classifier before it is loaded; of a file of one's own only `source` and `label`."""
+
+    source: str
+    label: str
+    kind: str
+    output: str = ""
+    version: str = ""
+    fingerprint: str = ""
+    description: str = ""
+
+
+def names() -> tuple[str, ...]:
+    """Names that `load` knows: shipped models and heuristics, sorted."""
+    return tuple(sorted([*HEURISTICS, *_shipped()]))
+
+
+def list_models() -> list[Reference]:
+    """What `load` knows by name, with kind, output (`label` or `score`), version and one line of description."""
+    return [resolve(name) for name in names()]
+
+
+def card(name: str) -> str:
+    """A model's card (Markdown): data, licence, date, command, scores; for a heuristic its definition."""
+    reference = resolve(name)
+    if reference.kind == "heuristic":
+        import inspect
+
+        from curate.classifiers.heuristics import FUNCTIONS
+
+        return f"# {reference.source}, version {reference.version}\n\n{inspect.getdoc(FUNCTIONS[reference.source])}\n"
+    if reference.source not in _shipped():
+        raise UsageError(
+            f"{reference.source} is a file of your own: only shipped classifiers have a card ({', '.join(names())})"
+        )
+    return (resources.files("curate.classifiers.models") / f"{reference.source}.md").read_text("utf-8")
+
+
+def resolve(name_or_path: str) -> Reference:
+    """What a name or a path stands for, without loading it; UsageError with the nearest name where there is no such thing."""
+    source, _, label = name_or_path.partition("#")
+    if source in HEURISTICS:
+        version, description = HEURISTICS[source]
+        if label:
+            raise UsageError(f"{source} gives a score, no labels: leave out '#{label}'")
+        fingerprint = hashlib.sha256(f"{source} {version}".encode()).hexdigest()
+        return Reference(source, "", "heuristic", "score", version, fingerprint, description)
+    shipped = _shipped().get(source)
+    if shipped is not None:
+        if label and label not in shipped["labels"]:
+            raise UsageError(f"classifier {source!r} has no label {label!r}{nearest(label, tuple(shipped['labels']))}")
+        output = "score" if label else shipped["output"]
+        return Reference(
+            source, label, shipped["kind"], output, shipped["version"], shipped["sha256"], shipped["description"]
+        )
+    if Path(source).is_file():
+        return Reference(source, label, "file")
+    looks_like_path = "/" in source or source.endswith((".safetensors", ".bin", ".ftz"))
+    if looks_like_path:
+        raise UsageError(f"no model file {source}")
+    raise UsageError(f"no classifier named {source!r}{nearest(source, names())}")
+
+
+def load(name_or_path: str) -> Classifier:
+    """A classifier, ready to predict; loaded once a process.
+
+    UsageError for an unknown name or a missing file; CurateError for a file that is corrupted, truncated or no model.
+    """
+    reference = resolve(name_or_path)
+    if reference.kind == "file":
+        state = Path(reference.source).stat()
+        return _load(reference, state.st_mtime_ns, state.st_size)
+    return _load(reference)
+
+
+@cache
+def _load(reference: Reference, *state: int) -> Classifier:
+    from curate.classifiers import model
+
+    if reference.kind == "heuristic":
+        from curate.classifiers.heuristics import Heuristic
+
+        return Heuristic(reference.source, reference.version, reference.fingerprint)
+    loaded = _load_shipped(reference) if reference.kind != "file" else _load_file(Path(reference.source))
+    return model.ProbabilityOf(loaded, reference.label) if reference.label else loaded
+
+
+def _load_shipped(reference: Reference) -> Classifier:
+    from curate.classifiers import linear
+
+    name = f"{reference.source}.safetensors"
+    data = (resources.files("curate.classifiers.models") / name).read_bytes()
+    loaded = linear.load(name, data)
+    if loaded.fingerprint != reference.fingerprint:
+        raise CurateError(
+            f"{name} is not the file that was shipped (its SHA-256 is another): install the package again"
+        )
+    return loaded
+
+
+def _load_file(path: Path) -> Classifier:
+    from curate.classifiers import fasttext, linear, model
+
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+        if head[:4] == fasttext.MAGIC:
+            return fasttext.load(path)
+        if head[8:9] == b"{":
+            return linear.load(path)
+    except OSError as error:
+        raise CurateError(f"cannot read model {path}: {error.strerror}") from error
+    raise model.refuse(path, "neither safetensors nor fastText")
+
+
+@cache
+def _shipped() -> dict[str, dict[str, Any]]:
+    found = {}
+    for entry in resources.files("curate.classifiers.models").iterdir():
+        if entry.name.endswith(".json"):
+            found[entry.name.removesuffix(".json")] = json.loads(entry.read_text("utf-8"))
+    return found

@@ -187,7 +187,7 @@ def mix(
     address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write exactly a budget of tokens from the classified documents."""
-    from curate.mixtures.explain import explain
+    from curate.mixtures.explain import explain_lines
     from curate.pipeline import session
     from curate.pipeline.progress import open_display
     from curate.pipeline.workspace import Workspace
@@ -205,7 +205,7 @@ def mix(
     _say(
         as_json,
         facts,
-        *explain(place),
+        *explain_lines(place),
         f"mix: {facts['tokens']:,} tokens ({facts['dtype']}) in {workspace}/mix/tokens",
         f"     every document and its repeats in {workspace}/mix/manifest.parquet",
         f"next: curate pretrain --workspace {workspace}",
@@ -216,11 +216,16 @@ def mix(
 @_workspace
 @_recipe
 @_set
+@click.option("--restart", is_flag=True, help="Throw an earlier training run of this workspace away first.")
 @_json
 @_guarded
-def pretrain(workspace: str, recipe: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+def pretrain(
+    workspace: str, recipe: str | None, settings: tuple[str, ...], restart: bool, as_json: bool
+) -> None:
     """Train a transformer on the mix; stop and resume at any time."""
     from curate.pipeline import session
+    from curate.pipeline.lock import driver_lock
+    from curate.pipeline.tables import printable
     from curate.pipeline.workspace import Workspace
 
     place = Workspace(workspace)
@@ -234,9 +239,10 @@ def pretrain(workspace: str, recipe: str | None, settings: tuple[str, ...], as_j
         if as_json:
             click.echo(json.dumps({"event": "progress", **facts}, default=str))
         elif facts.get("line"):
-            click.echo(facts["line"])
+            click.echo("\n".join(printable(line) for line in facts["line"].splitlines()))
 
-    result = train(place, resolved.section("pretrain"), progress=show)
+    with driver_lock(place):
+        result = train(place, resolved.section("pretrain"), progress=show, restart=restart)
     _say(
         as_json,
         result,
@@ -306,7 +312,6 @@ def why(record: str, workspace: str, as_json: bool) -> None:
 
 @main.group(invoke_without_command=True)
 @_json
-@click.pass_context
 @_guarded
 def recipes(as_json: bool) -> None:
     """List the shipped recipes; `curate recipes show NAME` prints one."""
@@ -383,13 +388,10 @@ def fetch(
     from pathlib import Path
 
     from curate.pipeline.fetch import fetch as download
-    from curate.pipeline.fetch import list_paths
+    from curate.pipeline.fetch import file_urls, list_paths
 
     if only_list:
-        urls = [
-            base_url.rstrip("/") + "/" + path
-            for path in list_paths(crawl, kind=kind, base_url=base_url)[start : start + warcs]
-        ]
+        urls = file_urls(list_paths(crawl, kind=kind, base_url=base_url)[start : start + warcs], base_url)
         _say(as_json, {"urls": urls}, *urls)
         return
     paths = download(

@@ -75,7 +75,8 @@ class TableWriter:
 
     def __init__(self, sink: Output | IO[bytes], schema: pa.Schema, *, level: int = 3) -> None:
         self.schema = schema
-        self.rows = 0
+        self._rows = 0
+        self._loose: list[dict[str, Any]] = []
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
@@ -83,10 +84,17 @@ class TableWriter:
             sink, schema, compression="zstd", compression_level=level, write_statistics=True
         )
 
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return self._rows + len(self._loose)
+
     def write(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Adds rows; columns are put in the schema's order and cast to its types."""
-        if batch.num_rows == 0:
-            return
+        self._gather()
+        self._add(batch)
+
+    def _add(self, batch: pa.RecordBatch | pa.Table) -> None:
         for part in _batches(batch, self.schema):
             for start in range(0, part.num_rows, BATCH_ROWS):
                 piece = part.slice(start, BATCH_ROWS)
@@ -97,11 +105,19 @@ class TableWriter:
                 self._pending.append(piece)
                 self._pending_rows += piece.num_rows
                 self._pending_bytes += piece.nbytes
-        self.rows += batch.num_rows
+        self._rows += batch.num_rows
 
     def write_rows(self, rows: Sequence[dict[str, Any]]) -> None:
         """Adds rows given as dictionaries; missing keys are null."""
-        self.write(pa.RecordBatch.from_pylist(list(rows), schema=self.schema))
+        self._loose += rows
+        if len(self._loose) >= BATCH_ROWS:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Rows that came one by one become a batch: a batch for each would cost half a millisecond."""
+        if self._loose:
+            self._add(pa.RecordBatch.from_pylist(self._loose, schema=self.schema))
+            self._loose = []
 
     def _flush(self) -> None:
         if self._pending:
@@ -109,6 +125,7 @@ class TableWriter:
             self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
 
     def close(self) -> None:
+        self._gather()
         self._flush()
         self._writer.close()
 

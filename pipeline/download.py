@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from curate.pipeline.errors import CurateError, DiskFull, is_disk_full
-from curate.pipeline.remote import Changed, Interrupted, Retry, retrying, source
+from curate.pipeline.remote import Changed, Interrupted, Retry, Source, retrying, source
 from curate.pipeline.workspace import redact
 
 ADVANCE = 1 << 20
@@ -34,6 +34,20 @@ Progress = Callable[[Transfer], None]
 
 def silent(transfer: Transfer) -> None:
     """A progress callback that shows nothing."""
+
+
+def as_lines(say: Callable[[str], None]) -> Progress:
+    """A progress callback that says a line at each further tenth of a file, and at whatever is worth a note."""
+    said: dict[str, int] = {}
+
+    def show(transfer: Transfer) -> None:
+        tenth = 10 * transfer.received // transfer.total if transfer.total else 0
+        if transfer.note or tenth > said.get(transfer.name, 0):
+            whole = f" of {transfer.total / 1e6:,.1f}" if transfer.total is not None else ""
+            say(f"{transfer.name}: {transfer.received / 1e6:,.1f}{whole} MB{transfer.note and ', ' + transfer.note}")
+        said[transfer.name] = tenth
+
+    return show
 
 
 def download(url: str, target: Path, *, retry: Retry | None = None, progress: Progress = silent) -> Path:
@@ -68,7 +82,7 @@ def download(url: str, target: Path, *, retry: Retry | None = None, progress: Pr
     return target
 
 
-def _receive(file: Any, part: Part, progress: Progress) -> None:
+def _receive(file: Source, part: Part, progress: Progress) -> None:
     """Everything that is still missing, in one request; Interrupted if it was not everything."""
     try:
         body = file.open(part.size if part.mark else 0, part.mark)
@@ -85,9 +99,12 @@ def _receive(file: Any, part: Part, progress: Progress) -> None:
         finally:
             body.close()
     except Interrupted as error:
+        message = str(error)
         if isinstance(error, Changed):
             part.begin(0, None, None)
-        raise type(error)(str(error), error.wait, part.advanced()) from error
+        elif part.size:
+            message += f" after {part.size:,} of {part.total:,} bytes" if part.total else f" after {part.size:,} bytes"
+        raise Interrupted(message, error.wait, part.advanced()) from error
     if body.total is None and not body.framed:
         raise CurateError(
             f"{part.name}: the server does not say how long the file is, so nobody can tell if it is whole"

@@ -185,23 +185,23 @@ def _web(url: str) -> _Found:
 
 def _store(pattern: str) -> list[_Found]:
     """Files in anything that fsspec opens; a glob or a folder there gives many."""
-    from curate.pipeline.remote import Interrupted, Missing, Retry, Store, described, retrying
+    from curate.pipeline.remote import Missing, Retry, Store, described, retrying
 
     store = Store(pattern)
     name = redact(pattern)
 
     def action() -> list[_Found]:
-        details = store.find(magic=glob.has_magic(pattern))
-        kept = [(path, described(info)) for path, info in sorted(details.items())]
+        details = store.find(glob.has_magic(pattern), _visible)
+        described_files = [(path, described(info)) for path, info in sorted(details.items())]
         return [
-            _Found(path, redact(path), remote.size or 0, remote.mark or "")
-            for path, remote in kept
-            if remote.size is not None and (path == pattern or glob.has_magic(pattern) or _visible(path))
+            _Found(path, redact(path), remote.size, remote.mark or "")
+            for path, remote in described_files
+            if remote.size is not None
         ]
 
     try:
         found = retrying(action, name, Retry(attempts=4))
-    except (Missing, Interrupted) as error:
+    except Missing as error:
         raise UsageError(f"no such input: {error}") from None
     if not found:
         raise UsageError(f"no input matches {name}")
@@ -209,8 +209,8 @@ def _store(pattern: str) -> list[_Found]:
 
 
 def _visible(path: str) -> bool:
-    name = _basename(path)
-    return not name.startswith((".", "_")) and _suffix(name) is not None
+    """As in `_inside`: no part of a path within a folder is hidden, and the format is known."""
+    return not any(part.startswith((".", "_")) for part in path.split("/")) and _suffix(path) is not None
 
 
 def _distinct(files: Sequence[_Found]) -> list[_Found]:
@@ -219,7 +219,7 @@ def _distinct(files: Sequence[_Found]) -> list[_Found]:
     for file in sorted(files, key=lambda item: (item.source, item.path)):
         name = file.source if "://" in file.source else os.path.realpath(file.path)
         other = kept.setdefault(name, file)
-        if other.fingerprint != file.fingerprint and "://" in file.source:
+        if other.path != file.path and other.fingerprint != file.fingerprint and "://" in file.source:
             raise UsageError(
                 f"two inputs differ only in their query strings, so nothing could name them: {file.source}"
             )

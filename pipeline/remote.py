@@ -6,6 +6,7 @@ No message holds a query string or a password, nor the text of a library's error
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import functools
 import random
@@ -207,8 +208,7 @@ class Web:
             return requests.request(
                 method,
                 self.url,
-                headers={"Accept-Encoding": "identity", "User-Agent": "curate (+https://pypi.org/project/curate-web)"}
-                | headers,
+                headers={"Accept-Encoding": "identity", "User-Agent": "curate-web"} | headers,
                 stream=True,
                 timeout=TIMEOUT,
                 allow_redirects=True,
@@ -277,12 +277,16 @@ class Store:
         start = offset if mark is not None and offset <= found.size else 0
         return Body(start, found.size, found.mark, self._blocks(start, found, end), lambda: None)
 
-    def find(self, magic: bool) -> dict[str, Mapping[str, Any]]:
-        """What fsspec says of the file, of every file below the folder, or of every file that the glob matches, by URL."""
+    def find(self, magic: bool, keep: Callable[[str], bool]) -> dict[str, Mapping[str, Any]]:
+        """What fsspec says, by URL, of the file, of the glob's matches, or of the folder's files.
+
+        `keep` chooses among those by their path within the folder.
+        """
         if magic:
             found = self._call(self._fs.glob, self._path, detail=True)
         elif self._call(self._fs.isdir, self._path):
             found = self._call(self._fs.find, self._path, detail=True)
+            found = {path: info for path, info in found.items() if keep(path[len(self._path) :].lstrip("/"))}
         else:
             found = {self._path: self._call(self._fs.info, self._path)}
         return {self._fs.unstrip_protocol(path): info for path, info in found.items()}
@@ -315,8 +319,12 @@ class Store:
 def described(info: Mapping[str, Any]) -> Remote:
     """Length and mark from what fsspec says of a file."""
     size = info.get("size")
-    mark = next((str(info[key]) for key in STORE_MARKS if info.get(key) is not None), None)
-    return Remote(int(size) if size is not None and info.get("type") != "directory" else None, mark)
+    mark = next((info[key] for key in STORE_MARKS if info.get(key) is not None), None)
+    if isinstance(mark, datetime.datetime):
+        mark = mark.timestamp()  # the same file system gives one or the other, depending on the call
+    return Remote(
+        int(size) if size is not None and info.get("type") != "directory" else None, None if mark is None else str(mark)
+    )
 
 
 @functools.cache

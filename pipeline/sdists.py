@@ -22,6 +22,8 @@ from curate.pipeline.errors import CurateError
 MEMBER_BYTES = 16 << 20
 """Bytes of one file inside an archive at most."""
 
+_ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:(["'])(.*?)\2|([^\s"'>]+))""", re.DOTALL)
+
 Urls = Callable[[Callable[[str], bytes]], dict[str, str]]
 
 
@@ -95,9 +97,9 @@ def _why(output: str) -> str:
         return f"this Python has no pip: run {sys.executable} -m ensurepip"
     if "DO NOT MATCH THE HASHES" in output:
         return "the index has another file under this name (its SHA-256 is not the one that is pinned)"
-    unreachable = ("NewConnectionError", "Max retries exceeded", "Could not fetch URL", "NameResolutionError")
-    if any(sign in output for sign in (*unreachable, "connection broken")):
-        return "pip cannot reach the package index (PIP_INDEX_URL names another, PIP_FIND_LINKS a folder of files)"
+    # Without any index pip's last word is "none", after a warning for each try if it was told to try again.
+    if "(from versions: none)" in output or "Max retries exceeded" in output:
+        return "pip cannot reach a package index that has it (PIP_INDEX_URL names another, PIP_FIND_LINKS a folder of files)"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error:")]
     line = (errors or lines or ["error: pip says nothing"])[-1].partition(":")[2].strip() or lines[-1]
@@ -106,6 +108,7 @@ def _why(output: str) -> str:
 
 _BACKEND = '''\
 """Tells pip a package's metadata from its PKG-INFO: nothing of the package runs, nothing is built or fetched for it."""
+import email
 import pathlib
 
 
@@ -116,9 +119,11 @@ class Backend:
 
     @staticmethod
     def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
-        folder = pathlib.Path(metadata_directory, "sample-0.dist-info")
+        metadata = pathlib.Path("PKG-INFO").read_bytes()
+        fields = email.message_from_bytes(metadata)
+        folder = pathlib.Path(metadata_directory, f"{fields['Name'].replace('-', '_')}-{fields['Version']}.dist-info")
         folder.mkdir()
-        (folder / "METADATA").write_bytes(pathlib.Path("PKG-INFO").read_bytes())
+        (folder / "METADATA").write_bytes(metadata)
         return folder.name
 
 
@@ -194,7 +199,7 @@ def declared_url(body: bytes) -> str | None:
     """The absolute address in a page's canonical link or og:url, or None."""
     text = body.decode("latin-1")
     for tag in re.findall(r"<(?:link|meta)\b[^>]{1,2000}>", text, re.IGNORECASE):
-        named = {name.lower(): value for name, _, value in re.findall(r"""([\w:-]+)\s*=\s*(["']?)([^"'>]*)\2""", tag)}
+        named = {name.lower(): quoted or bare for name, _, quoted, bare in _ATTRIBUTE.findall(tag)}
         url = None
         if named.get("rel", "").lower() == "canonical":
             url = named.get("href")

@@ -27,19 +27,6 @@ def index_key(value: str) -> int:
     return xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass"))
 
 
-def index_batch(ids: Sequence[str | None], urls: Sequence[str | None]) -> pa.RecordBatch:
-    """A shard's index: the sorted hashes of all its records' ids and URLs, kept or not. Columns: key (uint64), kind."""
-    pairs = sorted(
-        {(index_key(value), kind) for kind, values in (("id", ids), ("url", urls)) for value in values if value}
-    )
-    return pa.RecordBatch.from_pydict(
-        {
-            "key": pa.array([key for key, _ in pairs], pa.uint64()),
-            "kind": pa.array([kind for _, kind in pairs], pa.string()),
-        }
-    )
-
-
 def why(workspace: Workspace, wanted: str, stages: Sequence[str]) -> list[dict[str, Any]]:
     """What each stage did with the record(s) of that id or URL, in order; one dictionary a stage and record.
 
@@ -67,11 +54,11 @@ def why(workspace: Workspace, wanted: str, stages: Sequence[str]) -> list[dict[s
 
 
 def _shards_with(workspace: Workspace, manifest: dict[str, Any], wanted: str) -> set[str]:
-    key = index_key(wanted)
+    key = pa.scalar(index_key(wanted), pa.uint64())
 
     def holds(entry: dict[str, Any]) -> str | None:
         with workspace.open(entry["index"]["path"]) as stream:
-            table = pq.read_table(stream, columns=["key"], filters=[("key", "=", key)], use_threads=False)
+            table = pq.read_table(stream, columns=["key"], filters=pc.field("key") == key, use_threads=False)
         return entry["key"] if table.num_rows else None
 
     with ThreadPoolExecutor(4 if workspace.is_local else 64) as pool:

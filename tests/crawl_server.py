@@ -29,6 +29,9 @@ class CrawlServer(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.marks = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no news."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/"
@@ -132,6 +135,20 @@ def ignores_range(only: int | None = None) -> Callable[[Handler, str], bool]:
 
     def fault(handler: Handler, path: str) -> bool:
         handler.serve(path, ranges=False, only=only)
+        return True
+
+    return fault
+
+
+def sends_a_piece(size: int) -> Callable[[Handler, str], bool]:
+    """206 with fewer bytes than were asked for, which a server may do."""
+
+    def fault(handler: Handler, path: str) -> bool:
+        data = handler.server.files[path]
+        first = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        piece = data[first : first + size]
+        where = {"Content-Range": f"bytes {first}-{first + len(piece) - 1}/{len(data)}"}
+        handler.answer(206, piece, handler.marks(data) | where)
         return True
 
     return fault

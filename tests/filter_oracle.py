@@ -43,19 +43,24 @@ def words(text: str) -> list[tuple[str, bool]]:
     """Words, and whether each touches the one before."""
     found = []
     for token in text.split():
-        parts: list[str] = []
+        starts = []
         alone = False
-        for char in token:
+        for place, char in enumerate(token):
             if unspaced(char):
-                parts.append(char)
+                starts.append(place)
                 alone = True
-            elif parts and (not alone or unicodedata.category(char)[0] == "M"):
-                parts[-1] += char
-            else:
-                parts.append(char)
+            elif not starts or (alone and unicodedata.category(char)[0] != "M"):
+                starts.append(place)
                 alone = False
-        found += [(part, place > 0) for place, part in enumerate(parts)]
+        stops = [*starts[1:], len(token)]
+        found += [(token[start:stop], start > 0) for start, stop in zip(starts, stops, strict=True)]
     return found
+
+
+def bare(word: str) -> str:
+    """A word without punctuation at its ends."""
+    spoken = [place for place, char in enumerate(word) if not symbol(char)]
+    return word[spoken[0] : spoken[-1] + 1] if spoken else ""
 
 
 def lines(text: str) -> list[str]:
@@ -104,7 +109,7 @@ def edited(text: str, terminal: bool = False) -> str:
         if any(len(word) > 1000 for word in parts):
             continue
         bare = re.sub(r"\[[0-9]*\]|\[edit\]|\[citation needed\]", "", line).strip(" ")
-        if terminal and (not bare or bare.endswith(("...", "…")) or not (bare[-1] in SOME_SENTENCE_ENDS + QUOTES)):
+        if terminal and (not bare or bare.endswith(("...", "…")) or bare[-1] not in SOME_SENTENCE_ENDS + QUOTES):
             continue
         if len(parts) < 3 or any(phrase in lower(line) for phrase in PHRASES) or not bare:
             continue
@@ -169,7 +174,6 @@ def gopher(text: str) -> dict[str, float]:
     for n in range(5, 11):
         found[f"duplicate_{n}_gram_char_fraction"] = share(repeated_grams(tokens, n), len(text))
     rows = lines(text)
-    bare = {lower(re.sub(r"^[^\w]+|[^\w]+$", "", word.replace("_", "-"))) for word in plain if word.isascii()}
     found["word_count"] = len(spoken)
     found["mean_word_length"] = np.float32(sum(map(len, spoken)) / max(len(spoken), 1))
     found["hash_to_word_ratio"] = np.float32(text.count("#") / max(len(plain), 1))
@@ -177,7 +181,7 @@ def gopher(text: str) -> dict[str, float]:
     found["bullet_line_fraction"] = share(sum(row.startswith(("•", "-")) for row in rows), len(rows))
     found["ellipsis_line_fraction"] = share(sum(row.endswith(("...", "…")) for row in rows), len(rows))
     found["alphabetic_word_fraction"] = share(sum(any(c.isalpha() for c in word) for word in plain), len(plain))
-    found["stop_word_count"] = len(bare & STOP_WORDS)
+    found["stop_word_count"] = len({lower(bare(word)) for word in plain} & STOP_WORDS)
     return found
 
 

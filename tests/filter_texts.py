@@ -7,18 +7,36 @@ from hypothesis import strategies as st
 WORDS = (
     "the", "The", "of,", "(and)", "that", "HAVE", "with", "be", "a", "word", "e.g.", "3.14", "-", "•", "…", "...", "end.",
     "stop!", "“quoted.”", "why?)", "[1]", "[]", "[edit]", "[citation needed]", "[12", "javascript", "JavaScript:", "lorem",
-    "ipsum", "Lorem Ipsum", "{", "#tag", "##", "privacy policy", "Terms of Use", "x" * 1001, "naïve", "straße", "ÉCOLE", "слово",
-    "Конец.", "λόγος", "مرحبا؟", "שלום", "नमस्ते।", "ไทยภาษา", "ລາວ", "ភាសា។", "မြန်မာ။", "你好。", "世界", "「日本語」", "カタカナ",
+    "ipsum", "Lorem Ipsum", "{", "#tag", "##", "privacy policy", "Terms of Use", "x" * 1001, "naïve", "straße",
+    "ÉCOLE", "слово",
+    "Конец.", "λόγος", "مرحبا؟", "שלום", "नमस्ते।", "ไทยภาษา", "ລາວ", "ភាសា។", "မြန်မာ။", "你好。", "世界", "「日本語」",
+    "カタカナ",
     "한국어", "١٢٣", "𝒳", "👩‍👩‍👧", "🎉", "a\u0301", "\u0301", "\u200b", "\x00", "\ufeff", "´", "—", "¿", "_", "1.2.3.4", "ｶﾅ",
 )  # fmt: skip
-GAPS = (" ", " ", " ", "", "  ", "\t", "\n", "\n", "\n\n", "\n \n", "\n\n\n", "\r\n", "\u00a0", "\u3000", "\u2028", "\x1c", "\x85")
+GAPS = (
+    " ",
+    " ",
+    " ",
+    "",
+    "  ",
+    "\t",
+    "\n",
+    "\n",
+    "\n\n",
+    "\n \n",
+    "\n\n\n",
+    "\r\n",
+    "\u00a0",
+    "\u3000",
+    "\u2028",
+    "\x1c",
+    "\x85",
+)
 
 mixed = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(GAPS)), max_size=60).map(
     lambda pairs: "".join(word + gap for word, gap in pairs)
 )
-wild = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\u0589\u061d\u061e"), max_size=200
-)
+wild = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\u0589\u061d\u061e"), max_size=200)
 few = st.lists(st.sampled_from(["a", "b", "c d", "a b c", "\n", "\n\n"]), max_size=80).map(" ".join)
 texts = st.one_of(mixed, wild, few)
 """Any text; `wild` draws from all of Unicode."""

@@ -6,14 +6,25 @@ import errno
 import fcntl
 import gzip
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crawl_server import CrawlServer, answers, changes, crawl_server, drops, ignores_range, lies, resets
+from crawl_server import (
+    CrawlServer,
+    Handler,
+    answers,
+    changes,
+    crawl_server,
+    drops,
+    ignores_range,
+    lies,
+    resets,
+    sends_a_piece,
+)
 
 from curate.pipeline import download as download_room
-from curate.pipeline.download import Transfer, download
+from curate.pipeline.download import Transfer, as_lines, download
 from curate.pipeline.errors import CurateError, DiskFull, UsageError
 from curate.pipeline.fetch import fetch, file_urls, list_paths
 from curate.pipeline.remote import LONGEST_WAIT, Retry, retry_after
@@ -160,18 +171,28 @@ def test_a_file_that_changes_between_two_tries_is_never_mixed(
     assert found.read_bytes() == other
 
 
+@pytest.mark.parametrize("length", [len(DATA), len(DATA) - 7])
 def test_a_changed_file_is_seen_even_if_the_server_ignores_if_range(
-    server: CrawlServer, tmp_path: Path, retry: Retry
+    server: CrawlServer, tmp_path: Path, retry: Retry, length: int
 ) -> None:
-    other = random.Random(8).randbytes(250_000)
+    other = random.Random(8).randbytes(length)
 
-    def changes_but_sends_the_range(handler, path) -> bool:  # type: ignore[no-untyped-def]
+    def changes_but_sends_the_range(handler: Handler, path: str) -> bool:
         del handler.headers["If-Range"]
         return changes(other)(handler, path)
 
     server.faults[path_of()] = [drops(100_000), changes_but_sends_the_range]
     (found,) = get(server, tmp_path, retry)
     assert found.read_bytes() == other
+
+
+def test_a_server_that_sends_only_pieces_is_asked_for_the_rest(
+    server: CrawlServer, tmp_path: Path, retry: Retry
+) -> None:
+    server.faults[path_of()] = [drops(100_000), sends_a_piece(50_000)]
+    (found,) = get(server, tmp_path, retry)
+    assert found.read_bytes() == DATA
+    assert server.requests(NAME)[-1]["Range"] == "bytes=150000-"
 
 
 def test_a_server_without_entity_tags_is_read_from_the_beginning(
@@ -194,7 +215,7 @@ def test_a_length_that_is_never_reached_is_an_error_and_no_file(
 
 
 def test_a_file_without_a_known_length_or_end_is_refused(server: CrawlServer, tmp_path: Path, retry: Retry) -> None:
-    def endless(handler, path) -> bool:  # type: ignore[no-untyped-def]
+    def endless(handler: Handler, path: str) -> bool:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nsome bytes")
         handler.close_connection = True
         return True
@@ -206,8 +227,8 @@ def test_a_file_without_a_known_length_or_end_is_refused(server: CrawlServer, tm
 
 
 def test_a_chunked_answer_has_a_known_end(server: CrawlServer, tmp_path: Path, retry: Retry) -> None:
-    def chunked(end: bytes):  # type: ignore[no-untyped-def]
-        def fault(handler, path) -> bool:  # type: ignore[no-untyped-def]
+    def chunked(end: bytes) -> Callable[[Handler, str], bool]:
+        def fault(handler: Handler, path: str) -> bool:
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n" + end)
             handler.close_connection = True
             return True
@@ -410,3 +431,14 @@ def test_progress_tells_bytes_and_why_it_waits(server: CrawlServer, tmp_path: Pa
     (note,) = [transfer for transfer in seen if transfer.note]
     assert (note.received, note.total) == (100_000, len(DATA))
     assert note.note.startswith("the connection was dropped after 100,000 of 300,000 bytes; trying again in ")
+
+
+def test_progress_as_lines_says_each_tenth_once_and_every_note() -> None:
+    lines: list[str] = []
+    show = as_lines(lines.append)
+    for received in range(0, 100_000_001, 1_000_000):
+        show(Transfer("a.warc.gz", received, 100_000_000))
+    assert len(lines) == 10
+    assert lines[0] == "a.warc.gz: 10.0 of 100.0 MB"
+    show(Transfer("a.warc.gz", 5_000_000, None, "the connection was dropped; trying again in 2 s"))
+    assert lines[-1] == "a.warc.gz: 5.0 MB, the connection was dropped; trying again in 2 s"

@@ -362,23 +362,23 @@ def test_addresses_that_differ_only_in_what_is_secret_are_one_file_or_refused(
 
 def test_stores_are_globbed_and_walked_like_folders() -> None:
     store = fsspec.filesystem("memory")
-    for name in ("x/a.warc.gz", "x/deep/b.warc.gz", "x/_c.json", "x/README", "x/d.jsonl"):
-        store.pipe_file(f"/inputs/{name}", warc("CC-MAIN-2025-30"))
+    for name in ("x/a.warc.gz", "x/deep/b.warc.gz", "x/_c.json", "x/README", "x/d.jsonl", "x/.tmp/e.jsonl"):
+        store.pipe_file(f"/_inputs/{name}", warc("CC-MAIN-2025-30"))
     try:
-        found = find_inputs(["memory://inputs/x"], CONFIG)
+        found = find_inputs(["memory://_inputs/x"], CONFIG)
         assert keys(found) == ["CC-MAIN-2025-30/a", "CC-MAIN-2025-30/b", "default/d"]
-        assert keys(find_inputs(["memory://inputs/x/*.warc.gz"], CONFIG)) == ["CC-MAIN-2025-30/a"]
-        assert keys(find_inputs(["memory://inputs/x/**/*.warc.gz", "memory://inputs/x/a.warc.gz"], CONFIG)) == [
+        assert keys(find_inputs(["memory://_inputs/x/*.warc.gz"], CONFIG)) == ["CC-MAIN-2025-30/a"]
+        assert keys(find_inputs(["memory://_inputs/x/**/*.warc.gz", "memory://_inputs/x/a.warc.gz"], CONFIG)) == [
             "CC-MAIN-2025-30/a",
             "CC-MAIN-2025-30/b",
         ]
         assert found[0].size == len(warc("CC-MAIN-2025-30"))
         with fsspec.open(found[0].path, "rb") as stream:
             assert stream.read() == warc("CC-MAIN-2025-30")
-        store.pipe_file("/inputs/x/a.warc.gz", warc("CC-MAIN-2025-26"))
-        assert find_inputs(["memory://inputs/x"], CONFIG)[0].fingerprint != found[0].fingerprint
+        store.pipe_file("/_inputs/x/a.warc.gz", warc("CC-MAIN-2025-26"))
+        assert find_inputs(["memory://_inputs/x"], CONFIG)[0].fingerprint != found[0].fingerprint
     finally:
-        store.rm("/inputs", recursive=True)
+        store.rm("/_inputs", recursive=True)
 
 
 def test_many_files_are_found_in_any_order_of_threads(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from curate.pipeline import remote
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.fetch import fetch
+from curate.pipeline.inputs import find_inputs
+from curate.pipeline.recipe import InputConfig
 from curate.pipeline.remote import Missing, Retry, described, read_start, retrying
 
 CRAWL = "CC-MAIN-2025-30"
@@ -134,3 +136,43 @@ def test_waits_double_up_to_the_longest() -> None:
 def test_an_address_of_an_unknown_kind_is_bad_usage() -> None:
     with pytest.raises(UsageError, match="no such protocol"):
         read_start("nosuch://x?hush", 1, Retry())
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    """An S3 of this machine's own."""
+    server_room = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = server_room.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    before = dict(fsspec.config.conf)
+    fsspec.config.conf["s3"] = {"key": "x", "secret": "x", "endpoint_url": f"http://{host}:{port}"}
+    store = fsspec.filesystem("s3")
+    store.mkdir("crawl")
+    yield store
+    fsspec.config.conf.clear()
+    fsspec.config.conf.update(before)
+    server.stop()
+
+
+def test_s3_is_fetched_from_and_listed(s3: Any, tmp_path: Path, retry: Retry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "STORE_BLOCK", 300_000)
+    path = f"crawl-data/{CRAWL}/segments/1/warc/a.warc.gz"
+    s3.pipe_file(f"crawl/{path}", DATA)
+    s3.pipe_file(f"crawl/crawl-data/{CRAWL}/warc.paths.gz", gzip.compress(path.encode()))
+    (found,) = fetch(CRAWL, warcs=1, output=tmp_path, base_url="s3://crawl", retry=retry)
+    assert found.read_bytes() == DATA
+    urls = [
+        f"s3://crawl/crawl-data/{CRAWL}/segments",
+        f"s3://crawl/crawl-data/{CRAWL}/segments/*/warc/*.gz",
+        f"s3://crawl/{path}",
+    ]
+    inputs = [find_inputs([url], InputConfig()) for url in urls]
+    assert inputs[0] == inputs[1] == inputs[2]
+    assert [(item.key, item.path) for item in inputs[0]] == [(f"{CRAWL}/a", f"s3://crawl/{path}")]
+
+
+def test_s3_without_the_file_says_so(s3: Any) -> None:
+    with pytest.raises(UsageError, match=r"no such input: s3://crawl/none\.warc\.gz is not there"):
+        find_inputs(["s3://crawl/none.warc.gz"], InputConfig())

@@ -1,0 +1,1 @@
+"""The published signals, a module a source; importing one registers its signals."""

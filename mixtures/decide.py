@@ -1,0 +1,252 @@
+"""The step that decides: which documents of all indices, how often, in which order, in which file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.mixtures.allocate import NOT_DRAWN, Cut, Ints, Pool, arrange, by_bucket, draw, shards, targets, weigh
+from curate.mixtures.config import MixConfig
+from curate.mixtures.hashing import HELD_ORDER, UInt64, fraction, remix
+from curate.mixtures.stage import FILE_BYTES
+from curate.pipeline.documents import TableWriter, read_batches
+from curate.pipeline.errors import UsageError
+from curate.pipeline.ledger import Counts
+from curate.pipeline.stage import Context, File
+from curate.pipeline.workspace import Output
+
+COPY = np.dtype([("source", "<u4"), ("row", "<u4"), ("tokens", "<u4"), ("repeat", "<u4")])
+"""One copy of a document in the order of the mix: row of an index file, tokens to take, copies before it."""
+FILE = np.dtype([("first", "<u8"), ("copies", "<u8"), ("tokens", "<u8"), ("cut", "<u8")])
+"""One output file: its copies in `order`, its tokens; `cut` is 1 where its last copy is cut short."""
+MANIFEST = pa.schema(
+    [
+        ("id", pa.string()),
+        ("snapshot", pa.string()),
+        ("bucket", pa.string()),
+        ("split", pa.string()),
+        ("repeats", pa.int32()),
+        ("tokens", pa.int32()),
+    ]
+)
+"""One row a document of the mix: `split` is `train` or `validation`, `tokens` those of one whole copy."""
+MOST_BUCKETS = 100_000
+_BLOCK = 1 << 20
+
+assert FILE.itemsize == FILE_BYTES
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All documents of the indices, in the order of files and rows."""
+
+    pool: Pool
+    rows: Ints
+    """Documents by file."""
+    held: Ints
+    """Documents held out of training, by number."""
+    held_buckets: npt.NDArray[np.int32]
+    empty: int
+    """Documents without text."""
+
+
+def allocate(context: Context) -> Counts:
+    """Decides the mix: which documents, how often, in which order, in which file. Reads the indices, moves no tokens."""
+    config: MixConfig = context.config
+    started = time.perf_counter()
+    everything = _read(context, config.validation)
+    pool = everything.pool
+    sizes = pool.sizes()
+    budget = config.budget if config.budget is not None else sum(sizes)
+    shares = weigh(pool.names, sizes, context.task.params["weights"])
+    repeats, cut = draw(pool, targets(pool.names, sizes, shares, budget, config.max_repeats))
+    which, copy = arrange(pool.key, repeats, cut)
+    taken = pool.tokens[which]
+    if cut is not None:
+        taken[-1] = cut.tokens
+    drawn = int(taken.sum(dtype=np.int64))
+    if drawn != budget or int(repeats.max(initial=0)) > config.max_repeats:
+        raise RuntimeError(f"mix: drew {drawn:,} tokens for a budget of {budget:,}")
+    written = _validation(everything, config.validation_tokens)
+    with context.create("order") as order:
+        _write_copies(order, everything.rows, which, taken, copy)
+        _write_copies(order, everything.rows, written, pool.tokens[written], np.zeros(len(written), np.int16))
+    training = _files(taken, config.shard_tokens)
+    if cut is not None:
+        training["cut"][-1] = 1
+    held = _files(pool.tokens[written], config.shard_tokens)
+    held["first"] += len(which)
+    for name, files in (("training", training), ("validation", held)):
+        with context.create(name) as output:
+            output.write(files.tobytes())
+    summary = _summary(everything, repeats, cut, shares, config, context.seed)
+    del which, copy, taken
+    named = _write_manifest(context, repeats, written, cut)
+    if cut is not None:
+        summary["cut_document"] = named | {"tokens": cut.tokens, "whole": int(pool.tokens[cut.document])}
+    with context.create("summary") as output:
+        output.write(json.dumps(summary, sort_keys=True).encode())
+    counts = _count(everything, repeats)
+    counts.seconds["allocate"] = time.perf_counter() - started
+    return counts
+
+
+def _read(context: Context, validation: float) -> Everything:
+    files = context.task.inputs["index"]
+    rows = [_length(context, file) for file in files]
+    total = sum(rows)
+    tokens, bucket = np.empty(total, np.int32), np.empty(total, np.int32)
+    key, hold = np.empty(total, np.uint64), np.empty(total, np.uint64)
+    codes: dict[str, int] = {}
+    first = 0
+    for file in files:
+        with context.open(file) as stream:
+            for batch in read_batches(stream, ["tokens", "bucket", "key", "held"]):
+                here = slice(first, first + batch.num_rows)
+                named = batch.column("bucket").dictionary_encode()
+                code = np.array([codes.setdefault(name, len(codes)) for name in named.dictionary.to_pylist()], np.int32)
+                bucket[here] = code[named.indices.to_numpy()]
+                for column, array in (("tokens", tokens), ("key", key), ("held", hold)):
+                    array[here] = batch.column(column).to_numpy()
+                first = here.stop
+                context.progress(batch.num_rows)
+        if len(codes) > MOST_BUCKETS:
+            raise UsageError(
+                f"mix.by makes more than {MOST_BUCKETS:,} buckets: name columns with fewer values, or cut them with mix.bins"
+            )
+    names = sorted(codes)
+    rank = {name: number for number, name in enumerate(names)}
+    bucket = np.array([rank[name] for name in codes], np.int32)[bucket] if names else bucket
+    usable = tokens > 0
+    out = _hold_out(hold, usable, validation) & usable
+    held = np.flatnonzero(out)
+    held_buckets = bucket[held]
+    bucket[out | ~usable] = NOT_DRAWN
+    pool = Pool(tokens, bucket, key, tuple(names))
+    return Everything(pool, np.array(rows, np.int64), held, held_buckets, total - int(usable.sum()))
+
+
+def _length(context: Context, file: File) -> int:
+    with context.open(file) as stream:
+        return int(pq.read_metadata(stream).num_rows)
+
+
+def _hold_out(keys: UInt64, usable: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.bool_]:
+    """Documents kept out of training: those of the lowest keys, one id at least; none where nothing else would be left."""
+    none = np.zeros(len(keys), np.bool_)
+    if not share or not usable.any():
+        return none
+    lowest = int(keys[usable].min())
+    out: npt.NDArray[np.bool_] = keys <= np.uint64(max(fraction(share), lowest))
+    return out if (usable & ~out).any() else none
+
+
+def _validation(everything: Everything, most: int) -> Ints:
+    """Held-out documents to write, in a seeded order, one at least where there are any."""
+    held, pool = everything.held, everything.pool
+    order = held[np.argsort(remix(pool.key[held], HELD_ORDER), kind="stable")]
+    sums = np.cumsum(pool.tokens[order], dtype=np.int64)
+    return order[: max(int(np.searchsorted(sums, most, side="right")), 1)]
+
+
+def _write_copies(
+    output: Output, rows: Ints, which: npt.NDArray[Any], taken: npt.NDArray[np.int32], copy: npt.NDArray[np.int16]
+) -> None:
+    """Writes one record a copy; documents by number become rows of files."""
+    begins = np.cumsum(rows) - rows
+    for start in range(0, len(which), _BLOCK):
+        part = which[start : start + _BLOCK].astype(np.int64)
+        records = np.empty(len(part), COPY)
+        source = np.searchsorted(begins, part, side="right") - 1  # of files that begin here, the last: it has rows
+        records["source"], records["row"] = source, part - begins[source]
+        records["tokens"], records["repeat"] = taken[start : start + _BLOCK], copy[start : start + _BLOCK]
+        output.write(records.tobytes())
+
+
+def _files(taken: npt.NDArray[np.int32], shard_tokens: int) -> npt.NDArray[Any]:
+    """The output files that hold these copies; shape: one record a file."""
+    edges = shards(taken, shard_tokens)
+    files = np.zeros(len(edges) - 1, FILE)
+    files["first"], files["copies"] = edges[:-1], np.diff(edges)
+    if len(files):
+        files["tokens"] = np.add.reduceat(taken, edges[:-1], dtype=np.int64)
+    return files
+
+
+def _write_manifest(context: Context, repeats: npt.NDArray[np.int16], written: Ints, cut: Cut | None) -> dict[str, Any]:
+    """Names every document of the mix, in the order of files and rows; gives the names of the one that is cut."""
+    validation = np.zeros(len(repeats), np.bool_)
+    validation[written] = True
+    found: dict[str, Any] = {}
+    first = 0
+    with context.create("manifest") as output, TableWriter(output, MANIFEST) as table:
+        for file in context.task.inputs["index"]:
+            with context.open(file) as stream:
+                for batch in read_batches(stream, ["id", "snapshot", "bucket", "tokens"]):
+                    here = slice(first, first + batch.num_rows)
+                    if cut is not None and first <= cut.document < here.stop:
+                        row = batch.slice(cut.document - first, 1).to_pylist()[0]
+                        found = {name: row[name] for name in ("id", "snapshot", "bucket")}
+                    inside = np.flatnonzero((repeats[here] > 0) | validation[here])
+                    rows = batch.take(pa.array(inside))
+                    columns = {name: rows.column(name) for name in ("id", "snapshot", "bucket", "tokens")}
+                    columns["split"] = pc.if_else(pa.array(validation[here][inside]), "validation", "train")
+                    columns["repeats"] = pa.array(np.maximum(repeats[here][inside], 1).astype(np.int32))
+                    table.write(pa.RecordBatch.from_arrays([columns[name] for name in MANIFEST.names], schema=MANIFEST))
+                    first = here.stop
+    return found
+
+
+def _summary(
+    everything: Everything,
+    repeats: npt.NDArray[np.int16],
+    cut: Cut | None,
+    shares: Sequence[Fraction],
+    config: MixConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """The buckets as they were and as they are in the mix, for `tokens.json`."""
+    pool = everything.pool
+    count = len(pool.names)
+    tokens = pool.sums(pool.tokens * repeats.astype(np.int64))
+    if cut is not None:
+        tokens[pool.bucket[cut.document]] -= int(pool.tokens[cut.document]) - cut.tokens
+    most = np.zeros(count + 1, np.int16)
+    np.maximum.at(most, pool.bucket, repeats)  # those not drawn, -1, fall into the last place
+    sizes = pool.sizes()
+    columns = {
+        "tokens": tokens,
+        "share": [value / sum(tokens) for value in tokens],
+        "weight": [float(share) for share in shares],
+        "documents": pool.sums(repeats > 0),
+        "copies": pool.sums(repeats),
+        "most_repeats": most[:count].tolist(),
+        "pool_tokens": sizes,
+        "pool_documents": pool.sums(np.ones(len(repeats), np.bool_)),
+        "pool_share": [size / sum(sizes) for size in sizes],
+        "held_out_tokens": by_bucket(everything.held_buckets, pool.tokens[everything.held], count),
+        "at_cap": [have > 0 and have >= config.max_repeats * size for have, size in zip(tokens, sizes, strict=True)],
+    }
+    buckets = {name: {key: values[index] for key, values in columns.items()} for index, name in enumerate(pool.names)}
+    return {"budget": sum(tokens), "seed": seed, "max_repeats": config.max_repeats, "buckets": buckets}
+
+
+def _count(everything: Everything, repeats: npt.NDArray[np.int16]) -> Counts:
+    counts = Counts(records=len(repeats), kept=int(np.count_nonzero(repeats)))
+    free = int(np.count_nonzero((repeats == 0) & (everything.pool.bucket != NOT_DRAWN)))
+    dropped = {"empty": everything.empty, "validation": len(everything.held), "not_selected": free}
+    counts.dropped = Counter({reason: number for reason, number in dropped.items() if number})
+    if not counts.balanced():
+        raise RuntimeError(f"documents do not add up in mix: {counts}")
+    return counts

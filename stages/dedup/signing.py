@@ -1,0 +1,108 @@
+"""Step `signatures`: what dedup needs to know of every page of a shard, so that its text is read once."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from curate.pipeline.documents import TableWriter, read_batches
+from curate.pipeline.ledger import Counts
+from curate.pipeline.stage import Context
+from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.minhash import band_keys, signature_matrix, sketch
+from curate.stages.dedup.normalise import normalised_batches, text_hashes
+
+_READ = ("id", "url", "date", "snapshot", "source", "offset", "text")
+
+
+def signature_schema(config: DedupConfig) -> pa.Schema:
+    """A row for each page, in the order of the shard's rows.
+
+    `empty`: no words after normalisation, never linked. `hash_high`, `hash_low`: the exact hash. `tie`: a hash of the record
+    as it stands, which decides between two of the same id. With MinHash, `bands`: the band keys, and `sketch`: the lowest
+    8 bits of each value of the signature.
+    """
+    fields = [
+        ("id", pa.string()),
+        ("date", pa.timestamp("ms", tz="UTC")),
+        ("snapshot", pa.string()),
+        ("length", pa.int64()),
+        ("empty", pa.bool_()),
+        ("hash_high", pa.uint64()),
+        ("hash_low", pa.uint64()),
+        ("tie", pa.uint64()),
+    ]
+    if config.minhash.enabled:
+        fields.append(("bands", pa.list_(pa.uint64(), config.minhash.bands)))
+        fields.append(("sketch", pa.binary(config.minhash.permutations)))
+    return pa.schema(fields)
+
+
+def write_signatures(context: Context) -> Counts:
+    """Reads the shard's `docs`, writes its `signatures`."""
+    config: DedupConfig = context.config
+    counts = Counts()
+    schema = signature_schema(config)
+    with (
+        context.open(context.input("docs")) as stream,
+        context.create("signatures") as output,
+        TableWriter(output, schema) as writer,
+    ):
+        for batch in read_batches(stream, _READ):
+            started = time.perf_counter()
+            writer.write(sign(batch, config))
+            counts.seconds["signatures"] += time.perf_counter() - started
+            counts.records += batch.num_rows
+            context.progress(batch.num_rows)
+    counts.kept = counts.records
+    return counts
+
+
+def sign(batch: pa.RecordBatch, config: DedupConfig) -> pa.Table:
+    """The signatures of a batch of documents, by `signature_schema`."""
+    text = batch.column("text")
+    hashes, bands, sketches, empty = [np.zeros((0, 2), np.uint64)], [], [], [np.zeros(0, np.bool_)]
+    minhash = config.minhash
+    for part in normalised_batches(text):
+        hashes.append(text_hashes(part))
+        empty.append(np.diff(part.offsets) == 0)
+        if minhash.enabled:
+            values = signature_matrix(part, minhash.permutations, minhash.ngram, minhash.seed)
+            bands.append(band_keys(values, minhash.bands, minhash.rows))
+            sketches.append(sketch(values))
+    hashed = np.concatenate(hashes)
+    columns: dict[str, Any] = {name: batch.column(name) for name in ("id", "date", "snapshot")}
+    columns |= {
+        "length": pc.fill_null(pc.utf8_length(text), 0).cast(pa.int64()),
+        "empty": pa.array(np.concatenate(empty)),
+        "hash_high": pa.array(hashed[:, 0]),
+        "hash_low": pa.array(hashed[:, 1]),
+        "tie": pa.array(_ties(batch), pa.uint64()),
+    }
+    if minhash.enabled:
+        keys = np.concatenate([np.zeros((0, minhash.bands), np.uint64), *bands])
+        columns["bands"] = pa.FixedSizeListArray.from_arrays(pa.array(keys.reshape(-1)), minhash.bands)
+        data = np.concatenate([np.zeros((0, minhash.permutations), np.uint8), *sketches])
+        kind = pa.binary(minhash.permutations)
+        columns["sketch"] = pa.FixedSizeBinaryArray.from_buffers(kind, len(data), [None, pa.py_buffer(data.tobytes())])
+    return pa.table(columns)
+
+
+def _ties(batch: pa.RecordBatch) -> list[int]:
+    """A 64-bit hash of each record's text, URL, source and offset."""
+    ties = []
+    columns = [batch.column(name) for name in ("text", "url", "source", "offset")]
+    for row in range(batch.num_rows):
+        hashing = xxhash.xxh3_64()
+        for column in columns:
+            value = column[row]
+            if value.is_valid:
+                hashing.update(value.as_buffer() if pa.types.is_string(column.type) else str(value.as_py()).encode())
+            hashing.update(b"\0")
+        ties.append(hashing.intdigest())
+    return ties

@@ -1,0 +1,39 @@
+"""The extract stage: input files in, documents out, a task a file."""
+
+from __future__ import annotations
+
+from curate.pipeline.inputs import format_by_name
+from curate.pipeline.stage import Planning, Stage, Step, Task
+from curate.pipeline.workspace import redact
+from curate.stages.extract.config import ExtractConfig
+
+
+def plan(planning: Planning) -> list[Task]:
+    """A task a shard: outputs `docs`, `ledger` and `index`; input `input`; params `source`, `format` and `snapshot`."""
+    return [
+        Task(
+            planning.stage,
+            planning.step,
+            shard.key,
+            inputs={"input": (shard.file,)},
+            outputs={name: f"{planning.stage}/{name}/{shard.key}.parquet" for name in ("docs", "ledger", "index")},
+            params={
+                "source": redact(shard.file.path),
+                "format": format_by_name(redact(shard.file.path)) or "warc",
+                "snapshot": shard.snapshot,
+            }
+            | dict(shard.params),
+            memory=planning.config.memory_bytes + (1 << 30),
+        )
+        for shard in planning.shards
+    ]
+
+
+STAGE = Stage(
+    name="extract",
+    version=1,
+    config=ExtractConfig,
+    steps=(Step("extract", "curate.stages.extract.work:run", plan, record_bearing=True),),
+    after=None,
+    disk=0.15,
+)

@@ -1,0 +1,212 @@
+"""The linear kind: what it computes, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import struct
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curate.classifiers import linear, load
+from curate.classifiers.ngrams import ngrams
+from curate.pipeline.errors import CurateError
+
+VOCABULARY = {
+    "cooking": ("oven", "butter", "flour", "bake", "stir", "recipe", "sugar", "dough"),
+    "football": ("goal", "match", "league", "striker", "penalty", "referee", "stadium", "coach"),
+    "law": ("court", "judge", "appeal", "statute", "lawyer", "verdict", "trial", "clause"),
+}
+
+
+def pages(count: int = 150, seed: int = 0) -> tuple[pa.Array, list[str], list[str]]:
+    chance = np.random.default_rng(seed)
+    labels = [sorted(VOCABULARY)[row % 3] for row in range(count)]
+    texts = [" ".join(chance.choice(VOCABULARY[label], 12)) + " the of and" for label in labels]
+    return pa.array(texts), labels, [f"site{row % 25}.org" for row in range(count)]
+
+
+@pytest.fixture(scope="module")
+def model() -> linear.Linear:
+    return linear.fit("desk", "1", *pages(), linear.Settings(order=2))
+
+
+@pytest.fixture(scope="module")
+def detector() -> linear.Linear:
+    return linear.fit("law", "1", *pages(), linear.Settings(), positive="law")
+
+
+@pytest.fixture
+def saved(model: linear.Linear, tmp_path: Path) -> Path:
+    model.save(tmp_path / "desk.safetensors")
+    return tmp_path / "desk.safetensors"
+
+
+def test_pages_it_has_not_seen_get_their_label(model: linear.Linear) -> None:
+    texts, labels, _ = pages(seed=1)
+    found, scores = model.predict(texts)
+    assert found.to_pylist() == labels
+    assert scores.type == pa.float32()
+    assert all(1 / 3 < score <= 1 for score in scores.to_pylist())
+
+
+def test_a_model_of_one_label_gives_its_probability_alone(detector: linear.Linear) -> None:
+    texts, labels, _ = pages(seed=1)
+    scores = detector.predict(texts)
+    assert detector.output == "score"
+    assert [score > 0.5 for score in scores.to_pylist()] == [label == "law" for label in labels]
+
+
+def test_two_labels_are_told_apart_like_many() -> None:
+    texts, labels, sites = pages()
+    two = ["law" if label == "law" else "other" for label in labels]
+    model = linear.fit("two", "1", texts, two, sites, linear.Settings())
+    assert model.labels == ("law", "other")
+    assert model.predict(texts)[0].to_pylist() == two
+
+
+def test_margins_are_those_of_the_definition(model: linear.Linear) -> None:
+    """unit vector of (1 + ln count) * idf over known n-grams, times the weights, plus the bias."""
+    text = "judge judge verdict oven unknownword the the the"
+    found, _ = ngrams(pa.array([text]), order=2, max_bytes=20_000)
+    tensors = model._tensors
+    place = {value: row for row, value in enumerate(tensors["hashes"].tolist())}
+    values = {
+        place[gram]: (1 + math.log(count)) * tensors["idf"][place[gram]]
+        for gram, count in Counter(found.tolist()).items()
+        if gram in place
+    }
+    length = math.sqrt(sum(value**2 for value in values.values()))
+    weights = tensors["weights"].astype(float) * tensors["scale"][:, None]
+    expected = sum(value / length * weights[row] for row, value in values.items()) + tensors["bias"]
+    np.testing.assert_allclose(model.margins(pa.array([text]))[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_probabilities_of_all_labels_sum_to_one(model: linear.Linear) -> None:
+    values = model.values(pages(seed=2)[0])
+    np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_the_same_pages_train_the_same_bytes(model: linear.Linear, saved: Path, tmp_path: Path) -> None:
+    linear.fit("desk", "1", *pages(), linear.Settings(order=2)).save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == saved.read_bytes()
+
+
+def test_a_saved_model_is_loaded_as_it_was(model: linear.Linear, saved: Path) -> None:
+    back = load(str(saved))
+    texts = pages(seed=3)[0]
+    assert (back.name, back.version, back.kind, back.fingerprint) == ("desk", "1", "linear", model.fingerprint)
+    assert back.predict(texts)[1].equals(model.predict(texts)[1])
+
+
+def test_a_file_that_was_overwritten_is_loaded_again(
+    model: linear.Linear, detector: linear.Linear, saved: Path
+) -> None:
+    assert load(str(saved)).output == "label"
+    detector.save(saved)
+    assert load(str(saved)).output == "score"
+
+
+def test_the_probability_of_one_label_is_a_score(model: linear.Linear, saved: Path) -> None:
+    texts = pages(seed=3)[0]
+    chosen = load(f"{saved}#law")
+    assert chosen.output == "score"
+    assert chosen.fingerprint != model.fingerprint
+    np.testing.assert_array_equal(chosen.predict(texts), model.values(texts)[:, model.labels.index("law")])
+    with pytest.raises(CurateError, match="no label 'lew'; did you mean 'law'"):
+        load(f"{saved}#lew")
+
+
+def test_training_with_one_site_alone_is_refused() -> None:
+    texts, labels, _ = pages(30)
+    with pytest.raises(CurateError, match="too few groups"):
+        linear.fit("desk", "1", texts, labels, ["one.org"] * 30, linear.Settings())
+
+
+FOREIGN = {
+    "empty": b"",
+    "text": b"this is no model at all\n",
+    "pickle": pickle.dumps({"weights": [1, 2, 3]}),
+    "zip": b"PK\x03\x04" + bytes(100),
+    "huge header": struct.pack("<Q", 1 << 60) + b"{" + bytes(100),
+    "nested header": struct.pack("<Q", 100_000) + b"{" + b"[" * 99_999,
+    "other tensors": None,
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_foreign_file_gives_one_clear_error(case: str, tmp_path: Path) -> None:
+    from safetensors.numpy import save
+
+    data = FOREIGN[case]
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(save({"layer": np.zeros(3, np.float32)}, {"format": "pt"}) if data is None else data)
+    with pytest.raises(CurateError, match=r"model\.safetensors is no usable model: .+") as caught:
+        load(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_cut_anywhere_gives_one_clear_error(saved: Path) -> None:
+    data = saved.read_bytes()
+    for size in sorted({*range(0, 40), *range(40, len(data), max(len(data) // 60, 1)), len(data) - 1}):
+        saved.write_bytes(data[:size])
+        with pytest.raises(CurateError, match="no usable model"):
+            load(str(saved))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_model_is_refused_or_still_gives_numbers(
+    saved: Path, model: linear.Linear, hits: list[tuple[float, int]]
+) -> None:
+    model.save(saved)
+    data = bytearray(saved.read_bytes())
+    for place, byte in hits:
+        data[int(place**3 * len(data))] = byte
+    try:
+        damaged = linear.load(saved, bytes(data))
+    except CurateError as error:
+        assert "no usable model" in str(error)
+    else:
+        values = damaged.values(pa.array(["judge oven goal", ""]))
+        assert not np.isnan(values).any()
+
+
+def changed(model: linear.Linear, path: Path, **meta: object) -> Path:
+    path.write_bytes(linear._serialise(model.meta | meta, model._tensors))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ({"format": "curate.linear/9"}, "curate.linear/9"),
+        ({"labels": ["cooking"]}, "labels do not fit"),
+        ({"labels": ["cooking", "cooking", "law"]}, "labels do not fit"),
+        ({"slope": float("nan")}, "not finite"),
+        ({"slope": float("inf")}, "not finite"),
+        ({"name": ""}, "no name"),
+        ({"settings": {"order": 1 << 40}}, "out of range"),
+        ({"settings": {"rder": 1}}, "rder"),
+        ({"tokens": 99}, "tokens 99"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    model: linear.Linear, tmp_path: Path, meta: dict[str, object], message: str
+) -> None:
+    with pytest.raises(CurateError, match=message):
+        load(str(changed(model, tmp_path / "m.safetensors", **meta)))
+
+
+def test_nothing_but_names_and_numbers_is_in_a_model_file(saved: Path) -> None:
+    """The header is JSON, the rest arrays: nothing in it can be run."""
+    data = saved.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert {value["dtype"] for name, value in header.items() if name != "__metadata__"} <= {"U32", "F32", "I8"}

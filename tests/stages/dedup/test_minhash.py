@@ -1,0 +1,203 @@
+"""The signature kernel against its definition, theory and datasketch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.stages.dedup import minhash, signatures
+from curate.stages.dedup.minhash import band_keys, estimate, sketch
+
+M64 = 2**64 - 1
+
+
+def mix(value: int) -> int:
+    value = (value ^ (value >> 30)) * minhash.MIX_1 & M64
+    value = (value ^ (value >> 27)) * minhash.MIX_2 & M64
+    return value ^ (value >> 31)
+
+
+def by_definition(words: list[str], count: int, ngram: int, seed: int) -> list[int]:
+    """MinHash in Python integers: every shingle, every permutation."""
+    hashed = []
+    for word in words:
+        value = minhash.WORD_START
+        for byte in word.encode():
+            value = (value ^ byte) * minhash.WORD_PRIME & M64
+        hashed.append(mix(value))
+    shingles = [hashed[at : at + ngram] for at in range(max(1, len(hashed) - ngram + 1))] if words else []
+    hashes = []
+    for shingle in shingles:
+        value = 0
+        for word_hash in shingle:
+            value = (value * minhash.SHINGLE_BASE + word_hash) & M64
+        hashes.append(mix(value) >> 32)
+    a, b = minhash.permutations(count, seed)
+    return [
+        min((((int(x) * h + int(y)) % minhash.PRIME) & 0xFFFFFFFF for h in hashes), default=0xFFFFFFFF)
+        for x, y in zip(a, b, strict=True)
+    ]
+
+
+WORDS = st.lists(st.sampled_from(["a", "bb", "ccc", "straße", "слово", "дом", "x" * 40]), max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(WORDS, min_size=1, max_size=4), st.integers(1, 40), st.integers(1, 7), st.integers(0, 5))
+def test_the_kernel_is_minhash_by_definition(texts: list[list[str]], count: int, ngram: int, seed: int) -> None:
+    found = signatures([" ".join(words) for words in texts], permutations=count, ngram=ngram, seed=seed)
+    assert found.dtype == np.uint32
+    assert found.tolist() == [by_definition(words, count, ngram, seed) for words in texts]
+
+
+def test_a_text_longer_than_the_kernels_block_has_all_its_shingles() -> None:
+    words = [letters(n) for n in range(1500)]
+    assert signatures([" ".join(words)], permutations=8)[0].tolist() == by_definition(words, 8, 5, 1)
+
+
+def test_each_character_is_a_word_where_a_script_has_no_spaces() -> None:
+    texts = ["日本語のテスト文です", "日 本 語 の テ ス ト 文 で す", "ภาษาไทย", "𠀀𠀁𠀂 abc𠀃d", "𠀀 𠀁 𠀂 abc 𠀃 d"]
+    found = signatures(texts, permutations=16, ngram=3)
+    assert (found[0] == found[1]).all()
+    assert (found[3] == found[4]).all()
+    assert found[2].tolist() == by_definition(list("ภาษาไทย"), 16, 3, 1)
+
+
+def test_texts_without_words_have_the_empty_signature() -> None:
+    assert (signatures(["", None, " .,! "]) == minhash.EMPTY).all()
+    assert signatures([]).shape == (0, 112)
+
+
+def test_fewer_words_than_a_shingle_are_one_shingle() -> None:
+    found = signatures(["one two three", "One, two; three!", "one two", "one two four"], ngram=5)
+    assert (found[0] == found[1]).all()
+    assert not (found[0] == found[2]).any()
+    assert not (found[0] == found[3]).any()
+
+
+def test_a_seed_gives_other_permutations() -> None:
+    text = ["some text of more than five words here"]
+    assert (signatures(text, seed=1) == signatures(text, seed=1)).all()
+    assert not (signatures(text, seed=1) == signatures(text, seed=2)).any()
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        signatures(["x"], permutations=0)
+    with pytest.raises(ValueError, match="112 permutations"):
+        band_keys(signatures(["x"], permutations=100), 14, 8)
+
+
+def letters(number: int) -> str:
+    """A word for each number, without digits: normalisation would make those all 0."""
+    word = ""
+    while number or not word:
+        number, digit = divmod(number, 26)
+        word += chr(97 + digit)
+    return word
+
+
+def planted(similarity: float, pairs: int, seed: int) -> tuple[list[str], list[str], float]:
+    """Pairs of texts of about 100 words whose sets of 5-word shingles have exactly the similarity that is returned."""
+    own = round(50 * (1 - similarity))
+    common = round(2 * own * similarity / (1 - similarity))
+    words = np.random.default_rng(seed).integers(0, 26**4, size=(pairs, common + 4 + 2 * own))
+    lines = [[letters(n) for n in row] for row in words.tolist()]
+    one = [" ".join(line[: common + 4 + own]) for line in lines]
+    other = [" ".join(line[: common + 4] + line[common + 4 + own :]) for line in lines]
+    return one, other, common / (common + 2 * own)
+
+
+def shingle_sets_agree(one: str, other: str) -> float:
+    sets = [{tuple(words[at : at + 5]) for at in range(len(words) - 4)} for words in (one.split(), other.split())]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+@pytest.mark.parametrize("similarity", [0.2, 0.5, 0.8, 0.95])
+def test_the_estimate_is_unbiased_with_the_variance_of_theory(similarity: float) -> None:
+    pairs, k = 1000, 112
+    one, other, true = planted(similarity, pairs, seed=7)
+    assert true == pytest.approx(shingle_sets_agree(one[0], other[0]), abs=1e-9)
+    # all pairs share the permutations: fresh ones for each hundred keep their luck out of the mean
+    found = np.concatenate(
+        [
+            (signatures(one[at : at + 100], seed=at) == signatures(other[at : at + 100], seed=at)).mean(axis=1)
+            for at in range(0, pairs, 100)
+        ]
+    )
+    variance = true * (1 - true) / k
+    assert abs(found.mean() - true) < 4 * np.sqrt(variance / pairs)
+    # the variance of a sample variance of a nearly normal variable is 2 sigma^4 / n
+    assert abs(found.var() / variance - 1) < 5 * np.sqrt(2 / pairs)
+
+
+def test_the_sketch_estimates_as_the_signature_does() -> None:
+    one, other, true = planted(0.7, 1500, seed=3)
+    a, b = signatures(one), signatures(other)
+    full, cut = (a == b).mean(axis=1), estimate(sketch(a), sketch(b))
+    assert abs(cut.mean() - true) < 5 * np.sqrt(true * (1 - true) / 112 / 1500)
+    assert np.abs(full - cut).max() < 0.06
+    unrelated = estimate(sketch(a[:-1]), sketch(b[1:]))
+    assert unrelated.min() >= 0
+    assert unrelated.mean() < 0.01
+
+
+def test_datasketch_estimates_the_same_similarities() -> None:
+    datasketch = pytest.importorskip("datasketch")
+    one, other, true = planted(0.75, 150, seed=5)
+
+    def reference(text: str) -> np.ndarray:
+        words = text.split()
+        made = datasketch.MinHash(num_perm=112, seed=1)
+        made.update_batch([" ".join(words[at : at + 5]).encode() for at in range(len(words) - 4)])
+        return made.digest()
+
+    theirs = np.array([(reference(a) == reference(b)).mean() for a, b in zip(one, other, strict=True)])
+    ours = (signatures(one) == signatures(other)).mean(axis=1)
+    error = np.sqrt(2 * true * (1 - true) / 112 / 150)
+    assert abs(ours.mean() - theirs.mean()) < 4 * error
+    assert ours.std() == pytest.approx(theirs.std(), rel=0.35)
+
+
+def recall_is_on_the_curve(similarity: float, pairs: int, bands: int, rows: int) -> None:
+    one, other, true = planted(similarity, pairs, seed=11)
+    expected = 1 - (1 - true**rows) ** bands
+    found = 0
+    for at in range(0, pairs, 100):
+        keys = [
+            band_keys(signatures(side[at : at + 100], permutations=bands * rows, seed=at), bands, rows)
+            for side in (one, other)
+        ]
+        found += int((keys[0] == keys[1]).any(axis=1).sum())
+    assert abs(found / pairs - expected) < 4 * np.sqrt(expected * (1 - expected) / pairs) + 1e-3
+
+
+@pytest.mark.parametrize("similarity", [0.5, 0.7, 0.75, 0.8, 0.9])
+def test_recall_is_on_the_theoretical_curve(similarity: float) -> None:
+    recall_is_on_the_curve(similarity, 1500, 14, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bands", "rows"), [(14, 8), (9, 13), (26, 11)])
+@pytest.mark.parametrize("similarity", [0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
+def test_recall_is_on_the_theoretical_curve_of_published_settings(similarity: float, bands: int, rows: int) -> None:
+    recall_is_on_the_curve(similarity, 10_000, bands, rows)
+
+
+def test_band_keys_agree_where_the_bands_values_do_and_nowhere_else() -> None:
+    made = np.random.default_rng(0).integers(0, 2**32, size=(2, 12), dtype=np.uint32)
+    made[1, 3:6] = made[0, 3:6]  # band 1 of 4
+    made[1, 7] = made[0, 7]  # one value of band 2
+    keys = band_keys(made, 4, 3)
+    assert (keys[0] == keys[1]).tolist() == [False, True, False, False]
+    # the same values in another band are another key
+    repeated = np.tile(made[:, :3], 4)
+    assert len(set(band_keys(repeated, 4, 3)[0].tolist())) == 4
+
+
+def test_arrow_arrays_and_lists_give_the_same() -> None:
+    texts = ["one two three four five six", "seven", ""]
+    assert (signatures(texts) == signatures(pa.chunked_array([texts[:1], texts[1:]]))).all()

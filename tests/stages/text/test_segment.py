@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import unicodedata
+
+import filter_oracle as oracle
+import numpy as np
+import pyarrow as pa
+import pytest
+from filter_texts import mixed, texts
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.stages.text import Segmented, Spans, segment
+from curate.stages.text import unicode as classes
+
+
+def parts(batch: Segmented, spans: Spans) -> list[list[str]]:
+    """The strings that spans stand for, a list a document."""
+    cut = [bytes(batch.bytes[a:b]).decode() for a, b in zip(spans.start, spans.stop, strict=True)]
+    return [cut[a:b] for a, b in zip(spans.first[:-1], spans.first[1:], strict=True)]
+
+
+@given(st.lists(texts, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_lines_paragraphs_and_words_are_those_of_the_plain_definition(batch):
+    cut = segment(batch)
+    assert parts(cut, cut.lines) == [oracle.lines(text) for text in batch]
+    assert parts(cut, cut.paragraphs) == [oracle.paragraphs(text) for text in batch]
+    assert parts(cut, cut.words) == [[word for word, _ in oracle.words(text)] for text in batch]
+    assert cut.chars.tolist() == [len(text) for text in batch]
+    assert cut.words.chars.tolist() == [len(word) for text in batch for word, _ in oracle.words(text)]
+    assert list(cut) == batch
+
+
+@given(st.lists(mixed, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_sentences_are_those_of_the_plain_definition(batch):
+    cut = segment(batch)
+    assert parts(cut, cut.sentences) == [oracle.sentences(text) for text in batch]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("He said “go.” She went.", ["He said “go.”", "She went."]),
+        ("See e.g. this one, at 3.14 m.", ["See e.g. this one, at 3.14 m."]),
+        ("A heading\nA line.", ["A heading", "A line."]),
+        ("你好。再见！谁", ["你好。", "再见！", "谁"]),
+        ("क्या? हाँ। ठीक", ["क्या?", "हाँ।", "ठीक"]),
+        ("... !!! ---", []),
+        ("", []),
+    ],
+)
+def test_sentences_end_where_a_reader_would_end_them(text, sentences):
+    cut = segment([text])
+    assert parts(cut, cut.sentences) == [sentences]
+
+
+def test_scripts_without_spaces_are_cut_at_each_letter_with_its_marks():
+    cut = segment(["ที่ไหน 你好world。 ひらがな 12月"])
+    assert parts(cut, cut.words) == [["ที่", "ไ", "ห", "น", "你", "好", "world。", "ひ", "ら", "が", "な", "12", "月"]]
+
+
+def test_every_code_point_of_the_unspaced_scripts_is_in_the_table_and_no_other():
+    table = classes.classes()
+    wrong = [
+        hex(point)
+        for point in range(classes.CODE_POINTS)
+        if not 0xD800 <= point < 0xE000 and oracle.unspaced(chr(point)) != bool(table[point] & classes.UNSPACED)
+    ]
+    assert wrong == []
+
+
+@given(st.characters(exclude_categories=["Cs"]))
+def test_classes_are_those_of_unicode(char):
+    bits = int(classes.classes()[ord(char)])
+    assert bool(bits & classes.LETTER) == char.isalpha()
+    assert bool(bits & classes.DIGIT) == char.isdecimal()
+    assert bool(bits & classes.SPACE) == char.isspace()
+    assert bool(bits & classes.SYMBOL) == (unicodedata.category(char)[0] in "PS")
+    assert bool(bits & classes.PLAIN) == (not bits & classes.SYMBOL)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_slices_nulls_and_chunks_of_any_string_array_are_read_right(kind):
+    array = pa.array(["skip me", "a b", None, "", "c\nd"], kind)
+    assert list(segment(array.slice(1, 3))) == ["a b", "", ""]
+    cut = segment(pa.chunked_array([array.slice(4), array.slice(0, 2)]))
+    assert parts(cut, cut.words) == [["c", "d"], ["skip", "me"], ["a", "b"]]
+    assert segment(pa.array([], kind)).words.count.tolist() == []
+
+
+def test_numbers_are_refused_as_texts():
+    with pytest.raises(TypeError, match="int64"):
+        segment(pa.array([1, 2]))
+
+
+@given(st.lists(st.binary(max_size=60), min_size=1, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_bytes_that_are_no_utf8_do_no_harm(blobs):
+    offsets = np.cumsum([0, *map(len, blobs)], dtype=np.int32)
+    array = pa.StringArray.from_buffers(len(blobs), pa.py_buffer(offsets), pa.py_buffer(b"".join(blobs)))
+    cut = segment(array)
+    for spans in (cut.lines, cut.paragraphs, cut.sentences, cut.words):
+        assert (spans.stop > spans.start).all()
+        assert (spans.start[1:] >= spans.stop[:-1]).all()
+        assert spans.stop.max(initial=0) <= offsets[-1]
+    assert (cut.ngrams[0] >= 0).all()
+    assert all(isinstance(text, str) for text in cut)
+
+
+def test_a_line_of_a_megabyte_and_a_text_of_one_word_are_cut():
+    cut = segment(["x" * (1 << 20), "y " * (1 << 19)])
+    assert cut.words.count.tolist() == [1, 1 << 19]
+    assert cut.words.chars.max() == 1 << 20
+
+
+def test_the_kernels_are_not_loaded_by_importing_the_room():
+    import subprocess
+    import sys
+
+    code = "import sys, curate.stages.text, curate.stages.filter.stage, curate.stages.filter; print('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
