@@ -341,6 +341,36 @@ def recipes_show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
     click.echo(session.read_recipe(name, settings).to_yaml(), nl=False)
 
 
+@main.group()
+def classifier() -> None:
+    """The classifiers that ship: `list` them, `show` one's card."""
+
+
+@classifier.command("list")
+@_json
+@_guarded
+def classifier_list(as_json: bool) -> None:
+    """List the classifiers by name, with kind, output and one line of description."""
+    from dataclasses import asdict
+
+    from curate.classifiers import list_models
+
+    found = list_models()
+    width = max(len(item.source) for item in found)
+    lines = (f"{item.source:{width}}  {item.kind:9}  {item.output:5}  {item.description}" for item in found)
+    _say(as_json, {"classifiers": [asdict(item) for item in found]}, *lines)
+
+
+@classifier.command("show")
+@click.argument("name")
+@_guarded
+def classifier_show(name: str) -> None:
+    """Print a classifier's card: data, licence, date, command, scores; for a heuristic its definition."""
+    from curate.classifiers import card
+
+    click.echo(card(name), nl=False)
+
+
 @main.command()
 @click.option("--output", type=click.Path(file_okay=False), help="Folder for the files [default: the cache folder].")
 @_json
@@ -387,6 +417,7 @@ def fetch(
     """Download files of a crawl, such as CC-MAIN-2025-30; stopped downloads go on where they stopped."""
     from pathlib import Path
 
+    from curate.pipeline.download import as_lines, silent
     from curate.pipeline.fetch import fetch as download
     from curate.pipeline.fetch import file_urls, list_paths
 
@@ -396,7 +427,7 @@ def fetch(
         return
     paths = download(
         crawl, warcs=warcs, kind=kind, output=Path(output), base_url=base_url, start=start,
-        progress=lambda line: None if as_json else click.echo(line, err=True),
+        progress=silent if as_json else as_lines(lambda line: click.echo(line, err=True)),
     )  # fmt: skip
     _say(
         as_json,

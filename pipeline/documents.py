@@ -24,7 +24,7 @@ DOCUMENT = pa.schema(
     [
         ("id", pa.string()),
         ("url", pa.string()),
-        ("date", pa.timestamp("s", tz="UTC")),
+        ("date", pa.timestamp("ms", tz="UTC")),
         ("snapshot", pa.string()),
         ("source", pa.string()),
         ("offset", pa.int64()),

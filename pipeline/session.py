@@ -135,7 +135,8 @@ def _input_shards(workspace: Workspace, recipe: Recipe, display: Display) -> lis
         )
     known = workspace.read_json("extract/inputs.json") or {}
     found = find_inputs(config.paths, config, known)
-    workspace.write_json("extract/inputs.json", {item.fingerprint: item.snapshot for item in found})
+    if config.snapshot is None:  # what was read out of the files is worth keeping; what the user said is not theirs
+        workspace.write_json("extract/inputs.json", {item.fingerprint: item.snapshot for item in found})
     columns = {name: getattr(config, name) for name in ("text", "html", "id", "url", "date")}
     return [
         Shard(

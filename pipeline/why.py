@@ -16,6 +16,7 @@ from curate.pipeline.errors import UsageError
 from curate.pipeline.markers import read_manifest
 from curate.pipeline.workspace import Workspace
 
+MIX_MANIFEST = "mix/manifest.parquet"
 _SHOWN = (
     "id", "url", "date", "snapshot", "source", "offset", "title", "language", "language_score", "engine", "has_math",
     "truncated", "robots", "license", "duplicates", "quality", "math", "edu", "topic", "signals",
@@ -48,9 +49,20 @@ def why(workspace: Workspace, wanted: str, stages: Sequence[str]) -> list[dict[s
                     story.append(found)
                     if found["record"].get("id"):
                         ids.add(found["record"]["id"])
+    story += _in_mix(workspace, ids)
     if not story:
         raise UsageError(f"no record with id or URL {wanted!r} came into {workspace.url}")
     return story
+
+
+def _in_mix(workspace: Workspace, ids: set[str]) -> Iterator[dict[str, Any]]:
+    """How often the record is in the mix, where there is one: its rows of `mix/manifest.parquet`."""
+    if not ids or not workspace.exists(MIX_MANIFEST):
+        return
+    with workspace.open(MIX_MANIFEST) as stream, pq.ParquetFile(stream) as file:
+        for batch in file.iter_batches():
+            for record in batch.filter(pc.is_in(batch.column("id"), pa.array(sorted(ids)))).to_pylist():
+                yield {"stage": "mix", "outcome": "kept", "shard": MIX_MANIFEST, "record": record}
 
 
 def _shards_with(workspace: Workspace, manifest: dict[str, Any], wanted: str) -> set[str]:

@@ -14,7 +14,7 @@ from curate.pipeline.lock import holds
 from curate.pipeline.markers import write_marker
 from curate.pipeline.recipe import import_plugins
 from curate.pipeline.stage import Context, Task, load
-from curate.pipeline.workspace import Workspace
+from curate.pipeline.workspace import Workspace, redact_text
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ def execute(call: Call, report: Callable[[int], None]) -> Outcome:
     try:
         return Outcome(call, _execute(call, report))
     except Exception as error:  # noqa: BLE001 - whatever a task raises is counted, retried and in the end shown
-        trace = traceback.format_exc(limit=20)
-        text = f"{type(error).__name__}: {error}"
+        trace = redact_text(traceback.format_exc(limit=20))
+        text = redact_text(f"{type(error).__name__}: {error}")
         if is_disk_full(error):
             shown = str(error) if isinstance(error, DiskFull) else f"no space left on the disk: {error}"
             return Outcome(call, kind="disk_full", error=shown)
         if isinstance(error, UsageError):
             return Outcome(call, kind="usage", error=str(error))
-        return Outcome(call, kind="error", error=str(error) if isinstance(error, CurateError) else text, trace=trace)
+        return Outcome(call, kind="error", error=redact_text(str(error)) if isinstance(error, CurateError) else text, trace=trace)
 
 
 def _execute(call: Call, report: Callable[[int], None]) -> dict[str, Any]:

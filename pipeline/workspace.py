@@ -205,6 +205,14 @@ def _check_name(name: str) -> None:
         raise ValueError(f"not a name inside the workspace: {name!r}")
 
 
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
+
+
+def redact_text(text: str) -> str:
+    """A message with every URL in it redacted: what a library says of a failure may hold the URL that was signed."""
+    return _URL.sub(lambda match: redact(match.group()), text)
+
+
 def redact(url: str) -> str:
     """The URL without user, password and query string (signed URLs carry their secret there); paths pass unchanged."""
     if "://" not in url:

@@ -42,7 +42,7 @@ def permute(index: Int64, size: int, words: Int64) -> Int64:
         left, right = value[outside] >> half, value[outside] & low
         for word in keys[:ROUNDS]:
             left, right = right, left ^ (_scramble(right + word) & low)
-        value[outside] = (left << half) | (right & (low-np.uint64(1)))
+        value[outside] = (left << half) | right
         outside = value >= size
     return value.astype(np.int64)
 

@@ -139,8 +139,10 @@ def curves(workspace: Workspace) -> tuple[Points, Points]:
                 continue  # the last line of a run that was killed may be cut
             if not isinstance(entry, dict) or not isinstance(step := entry.get("step"), int):
                 continue
-            for key, points in (("loss", train), ("validation_loss", held_out)):
-                if isinstance(loss := entry.get(key), int | float):
+            validation = entry.get("validation")
+            scored = validation.get("loss") if isinstance(validation, dict) else None
+            for loss, points in ((entry.get("loss"), train), (scored, held_out)):
+                if isinstance(loss, int | float):
                     points[step] = float(loss)
     return sorted(train.items()), sorted(held_out.items())
 

@@ -130,7 +130,7 @@ def _footer(workspace: Workspace, path: str, wanted: Callable[[str], bool]) -> t
         for group in range(footer.num_row_groups):
             for name, index in numeric.items():
                 statistics = footer.row_group(group).column(index).statistics
-                if statistics is not None and statistics.has_min_max:
+                if statistics is not None and statistics.has_min_max and isinstance(statistics.min, int | float):
                     column = columns[name]
                     column.low, column.high = min(column.low, statistics.min), max(column.high, statistics.max)
         return columns, footer.num_rows

@@ -22,6 +22,8 @@ BARS = 25
 LANGUAGES = 12
 RULES = 8
 """Rules that get a histogram, those that failed most first."""
+SCORES = ("quality", "math", "edu")
+WORDS = ("language", "topic")
 LENGTH = "signals.word_count"
 """The signal that says how long a text is; without it, the texts' characters are counted."""
 
@@ -134,18 +136,21 @@ def scale(column: Column, limits: Sequence[float] = ()) -> tuple[np.ndarray, boo
     positive = [limit for limit in limits if limit > 0]
     if low >= 0 and high > (8 * max(positive) if positive else 2000):
         start = min([max(column.low, 1.0), *(limit / 10 for limit in positive)])
-        return np.geomspace(start, max(high, start * 10) * 1.0001, 49), True
+        edges = np.geomspace(start, max(high, start * 10) * 1.0001, 49)
+        if column.kind in ("INT32", "INT64"):  # edges between whole numbers: no column is empty for lack of one
+            edges = np.unique(np.maximum(np.floor(edges) + 0.5, 0.5))
+        return edges, True
     return np.linspace(low, high if high > low else low + 1, 41), False
 
 
 def documents(workspace: Workspace, stages: Sequence[StageFacts]) -> dict[str, Any]:
     """Languages, lengths, scores and topics of what the last stage kept; empty where it kept nothing."""
     stage = stages[-1]
-    columns, total = columns_of(workspace, stage.docs, lambda path: True)
+    columns, total = columns_of(workspace, stage.docs, lambda path: path in (*SCORES, *WORDS, LENGTH, "text"))
     if not total:
         return {}
-    scores = [score for score in ("quality", "math", "edu") if score in columns and columns[score].measured]
-    words = [word for word in ("language", "topic") if word in columns]
+    scores = [score for score in SCORES if score in columns and columns[score].measured]
+    words = [word for word in WORDS if word in columns]
     length = LENGTH if LENGTH in columns and columns[LENGTH].measured else "text"
     scales = {score: scale(columns[score]) for score in scores} | {length: (np.geomspace(1, 1e8, 129), True)}
     numbers = {path: edges for path, (edges, _) in scales.items() if path in columns}

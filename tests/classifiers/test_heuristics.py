@@ -39,6 +39,12 @@ def test_a_closing_quote_does_not_unmake_a_sentence_and_a_comma_does() -> None:
     assert listed == pytest.approx(spoken - 1 / 3, abs=1e-3)
 
 
+def test_a_line_of_fewer_than_eight_words_is_no_sentence() -> None:
+    seven, eight = "One two three four five six seven.", "One two three four five six seven eight."
+    assert prose(seven)[0] == pytest.approx(1 / 3, abs=1e-6)
+    assert prose(eight)[0] == pytest.approx(2 / 3, abs=1e-6)
+
+
 def test_empty_and_null_texts_score_nothing() -> None:
     assert prose("", " \n\n ") == [0, 0]
     assert load("heuristic_prose").predict(pa.array([None], pa.string())).to_pylist() == [0]

@@ -105,6 +105,14 @@ def test_no_entry_of_the_vocabulary_is_longer_than_the_bound() -> None:
     assert max(len(entry) for entry in data["model"]["vocab"]) <= module.LONGEST_TOKEN
 
 
+def test_training_ends_on_a_page_that_is_one_endless_word() -> None:
+    random = np.random.default_rng(1)
+    word = "".join(random.choice(list("abcdefgh"), 200_000))
+    tokenizer = DocumentTokenizer(train_tokenizer(iter([word, "\0" * 200_000, word.upper()]), 3000).encode())
+    assert tokenizer.vocab_size > 2000
+    assert tokenizer.decode(tokenizer.encode([word])[0]) == word
+
+
 def given_tokenizer(**changes: object) -> bytes:
     data = json.loads(train_tokenizer(iter(TEXTS), 400))
     return json.dumps(data | changes).encode()
@@ -123,6 +131,7 @@ def test_a_given_tokenizer_that_pads_cuts_and_adds_marks_does_none_of_that_here(
     text = "a longer sentence than five tokens [CLS] can hold"
     (ids,) = tame.encode([text])
     assert tame.decode(ids) == text
+    assert (ids == tame.eos).sum() == 1
     assert tame.vocab_size == 401
 
 

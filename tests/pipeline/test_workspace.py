@@ -13,7 +13,7 @@ import pytest
 from curate.pipeline.documents import DOCUMENT, TableWriter, read_batches
 from curate.pipeline.errors import WorkspaceLocked
 from curate.pipeline.lock import driver_lock, holds
-from curate.pipeline.workspace import Workspace, redact
+from curate.pipeline.workspace import Workspace, redact, redact_text
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -75,6 +75,11 @@ def test_rows_come_back_in_order_in_bounded_batches(workspace: Workspace) -> Non
 )
 def test_credentials_and_query_strings_are_taken_out(url: str, shown: str) -> None:
     assert redact(url) == shown
+
+
+def test_a_message_with_a_signed_url_shows_no_secret() -> None:
+    said = redact_text("403, message='Forbidden', url='https://me:pw@host/a.warc.gz?sig=SECRET' (try again)")
+    assert said == "403, message='Forbidden', url='https://host/a.warc.gz' (try again)"
 
 
 def test_a_second_driver_is_refused_while_the_first_holds_the_lock(workspace: Workspace) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -74,6 +74,7 @@ def page(snapshot: str, shard: int, row: int) -> Page:
     return {
         "id": f"{draw.getrandbits(32):08x}-5c1e-4b7a-9d2f-{unique}",
         "url": f"https://{draw.choice(('news', 'blog', 'shop', 'wiki'))}.example.org/{draw.choice(TOPICS)}/{row}?page={shard}",
+        "date": datetime(2024, 2, 20 + row % 9, tzinfo=UTC),
         "snapshot": snapshot,
         "source": f"{snapshot}/warc-{shard:05}.warc.gz",
         "offset": row * 4096,
@@ -174,7 +175,7 @@ class Synthetic:
                 files = {"docs": {"path": docs, "sha256": out.sha256, "bytes": out.size}}
                 files["ledger"] = {"path": ledger, "sha256": book.sha256, "bytes": book.size}
             writer.counts.records = len(found)
-            writer.counts.seconds = Counter({"read": 0.5, "work": 1.25, "total": 2.0})
+            writer.counts.seconds.update({"read": 0.5, "work": 1.25, "total": 2.0})
             total += writer.counts
             read = {"docs": self.manifests[-1][key]["docs"]["sha256"]} if self.manifests else {}
             shards.append(
@@ -183,7 +184,7 @@ class Synthetic:
             if stage == "filter":
                 shards[-1]["measures"] = self.measures(key, found)
         self.made[stage] = kept
-        self.manifests.append({shard["key"]: shard for shard in shards})
+        self.manifests.append({str(shard["key"]): shard for shard in shards})
         manifest = {
             "schema_version": 1,
             "stage": stage,
@@ -248,8 +249,8 @@ class Synthetic:
             }
             lines.append(json.dumps(entry))
             if step % 100 == 0:
-                scores = {"validation_loss": 3.25 + 5.4 * math.exp(-step / 120), "validation_bits_per_byte": 1.4}
-                lines.append(json.dumps({"step": step, **scores}))
+                scores = {"loss": 3.25 + 5.4 * math.exp(-step / 120), "bits_per_byte": 1.4}
+                lines.append(json.dumps({"step": step, "validation": scores}))
         self.workspace.write_bytes("pretrain/log.jsonl", "\n".join(lines).encode() + b"\n")
         self.workspace.write_json(
             "pretrain/result.json",

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for `archive` and for engines by import path
 
 from archive import Shelf
+
 from curate.pipeline.workspace import Workspace
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import io
 import random
-import tracemalloc
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
 from archive import good, http, members, page, warc
-from curate.stages.extract.warc import Damage, RawRecord, read_warc
 from hypothesis import given
 from hypothesis import strategies as st
+
+from curate.stages.extract.warc import Damage, RawRecord, read_warc
 
 NAMES = ["a", "b", "c", "d"]
 PLAIN = [good(name) for name in NAMES]
@@ -162,12 +164,25 @@ def test_a_record_of_200_mb_passes_in_bounded_memory(shelf: Any) -> None:
                 packed.write(b"<p>all alike</p>" * (1 << 16))
             packed.write(b"\r\n\r\n")
         file.write(PACKED[2])
-    tracemalloc.start()
     result = shelf.extract_file(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
     assert (result.kept, result.lost) == (["a", "c"], [("too_large", "big")])
-    assert peak < 64 << 20
+    assert _peak_growth(path) < 64 << 20
+
+
+def _peak_growth(path: Path) -> int:
+    """Bytes by which a process of its own grows while it reads the file. Not by tracemalloc: its `stop` races with Arrow's
+    threads in CPython 3.11 and takes the whole process down."""
+    script = (
+        "import resource, sys, pathlib\n"
+        "from curate.stages.extract.readers import read_records\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "path = pathlib.Path(sys.argv[1]); before = peak()\n"
+        "with path.open('rb') as stream:\n"
+        "    for _ in read_records(stream, 'warc', path.name, path.stat().st_size, 8 << 20, {}): pass\n"
+        "print(peak() - before)\n"
+    )
+    grown = int(subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True).stdout)
+    return grown if sys.platform == "darwin" else grown << 10
 
 
 @pytest.mark.parametrize(
@@ -227,6 +242,7 @@ def test_the_zoo_of_real_archives_gives_at_least_what_the_libraries_read(tmp_pat
     import tarfile
 
     from fastwarc import ArchiveIterator
+
     from support import shared_data
 
     names = 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from archive import OWN, good, http, page, warc
+
 from curate.pipeline.errors import CurateError
 from curate.stages.extract import guarded
 from curate.stages.extract.guarded import Extracted, Failure, Guard, Limits

@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 import stat
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -79,7 +80,8 @@ def test_many_fetch_at_once_and_download_once(tmp_path, monkeypatch, lid_176):
     data = language.fetch().read_bytes()
     calls = []
     monkeypatch.setenv("CURATE_CACHE", str(tmp_path))
-    monkeypatch.setattr(language, "_download", lambda: calls.append(1) or data)
+    # The others ask meanwhile.
+    monkeypatch.setattr(language, "_download", lambda: calls.append(time.sleep(0.2)) or data)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         paths = set(pool.map(lambda _: language.fetch(), range(8)))
     assert paths == {tmp_path / "models" / "lid.176.ftz"}

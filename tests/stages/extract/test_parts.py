@@ -1,0 +1,151 @@
+"""Charsets, declarations, limits, admission, JSONL and Parquet, configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from archive import good, http, page, warc
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from curate.pipeline.errors import UsageError
+from curate.stages.extract import charset, extract
+from curate.stages.extract import page as declared
+from curate.stages.extract.admission import host_of
+from curate.stages.extract.config import AdmissionConfig, ExtractConfig
+from curate.stages.extract.limits import measure
+
+
+@given(st.binary(max_size=300), st.none() | st.text(max_size=20))
+def test_any_bytes_give_valid_text(data: bytes, label: str | None) -> None:
+    text, codec = charset.decode(data, label)
+    assert text.encode("utf-8").decode("utf-8") == text and "\0" not in text and codec
+
+
+@given(st.text(max_size=200).filter(lambda text: "\0" not in text and not text.startswith("\ufeff")))
+def test_utf8_is_read_back_whatever_is_declared(text: str) -> None:
+    assert charset.decode(text.encode(), "iso-8859-1")[0] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "codec", "label"),
+    [
+        ("Привет, мир", "cp1251", "windows-1251"),
+        ("日本語の文", "shift_jis", "x-sjis"),
+        ("naïve “quotes”", "cp1252", "latin1"),
+    ],
+)
+def test_a_declared_charset_is_believed_in_header_and_meta(text: str, codec: str, label: str) -> None:
+    assert charset.decode(text.encode(codec), label)[0] == text
+    assert text in charset.decode(f'<meta charset="{label}">{text}'.encode(codec))[0]
+
+
+@pytest.mark.parametrize("label", ["hex", "unicode_escape", "zlib", "rot13", "utf-7", "punycode", "idna", "\0"])
+def test_python_codecs_that_are_no_charset_are_never_used(label: str) -> None:
+    assert charset.codec_of(label) is None
+
+
+def test_nesting_counts_what_a_parser_would_keep_open() -> None:
+    assert measure(b"<div><br><p>a<p>b<span></span></div>", 100) == (5, 2)
+    assert measure(b"<div></x>" * 50, 100)[1] == 50  # an end tag of nothing open closes nothing
+    assert measure(b"<span><div></span>" * 50, 1000)[1] == 100  # nor does one behind a block
+    assert measure(b"<script><div><div></script><!-- <b><b> --><i title='<u><u>'>", 100) == (2, 1)
+    assert measure(b"<div>" * 500, 100)[1] == 101
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_measured(data: bytes) -> None:
+    tags, depth = measure(b"<a" + data, 10)
+    assert 0 <= depth <= 11 and tags >= 0
+
+
+def test_mathematics_is_told_from_money_and_paths() -> None:
+    assert declared.has_math(r"so \frac{a}{b} holds") and declared.has_math("then $$x^2 = 1$$ follows")
+    assert not declared.has_math("it cost $$ and more $$ then") and not declared.has_math(r"C:\Users\me")
+    assert declared.math_prefilter(b"<script src=MathJax.js>", "") and not declared.math_prefilter(b"<p>\\frac", "none")
+
+
+def test_extract_runs_in_this_process() -> None:
+    found = extract(
+        b"<html lang=fr><title>T</title><body><article><p>Une phrase.</p></article></body></html>", engine="resiliparse"
+    )
+    assert (found.text, found.title, found.language) == ("Une phrase.", "T", "fr")
+
+
+def test_a_page_gives_the_same_text_whatever_pages_came_before_it() -> None:
+    """Trafilatura's own memory of repeated segments spans a process; the same segment is seen here many times."""
+    html = page("A sentence that is long enough to be remembered, " * 8)
+    texts = {extract(html, engine="trafilatura").text for _ in range(8)}
+    assert len(texts) == 1 and "remembered" in texts.pop()
+
+
+def test_urls_are_refused_for_the_stated_reason_and_item(shelf: Any, tmp_path: Path) -> None:
+    lists = {
+        "takedown": "# note\nhttps://gone.org/\nkept.org/secret\n",
+        "domains": "bad.com\n",
+        "hosts": "www.x.net\n",
+        "urls": "y.net/p\n",
+    }
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+    admission = AdmissionConfig(
+        takedown=str(tmp_path / "takedown"), blocked_domains=[str(tmp_path / "domains")], blocked_hosts=[str(tmp_path / "hosts")],
+        blocked_urls=[str(tmp_path / "urls")], banned_words=["casino"], soft_words=["free", "win"], banned_substrings=["xxx"],
+    )  # fmt: skip
+    cases = {
+        "http://a.gone.org/x": ("takedown", "gone.org"), "https://kept.org/secret#a": ("takedown", "kept.org/secret"),
+        "http://kept.org/other": None, "http://sub.BAD.com/": ("url_domain", "bad.com"), "http://notbad.com/": None,
+        "http://www.x.net/": ("url_host", "www.x.net"), "http://x.net/": None, "https://y.net/p": ("url_listed", "y.net/p"),
+        "http://z.org/Casino-1": ("url_word", "casino"), "http://z.org/casinos": None, "http://z.org/free": None,
+        "http://z.org/free/win": ("url_soft_words", "free,win"), "http://z.org/a-x-x-x": ("url_substring", "xxx"),
+        "http://[bad": None,
+    }  # fmt: skip
+    data = b"".join(warc(str(n), http(page(str(n))), WARC_Target_URI=url) for n, url in enumerate(cases))
+    result = shelf.extract(data, admission=admission)
+    found = {row["url"]: (row["reason"], row["detail"]) for row in result.ledger}
+    assert found == {url: why for url, why in cases.items() if why}
+
+
+def test_a_host_is_compared_in_its_ascii_form() -> None:
+    assert host_of("http://BÜCHER.example.:80/") == "xn--bcher-kva.example"
+
+
+def test_a_page_that_declares_a_dropped_directive_is_dropped(shelf: Any) -> None:
+    data = warc("x", http(page(), X_Robots_Tag="ccbot: none")) + good("a")
+    result = shelf.extract(data, drop_robots=["noindex"])
+    assert (result.kept, result.lost) == (["a"], [("robots", "x")])
+
+
+def test_json_lines_are_read_by_their_columns_and_bad_ones_quarantined(shelf: Any) -> None:
+    columns = {"text": "body", "html": None, "id": "key", "url": "link", "date": "when"}
+    lines = [
+        json.dumps({"key": 7, "body": "One \ud800\0.", "link": "http://a/", "when": "2024-01-02"}),
+        "{broken", "[]", "", json.dumps({"key": "n", "body": 5}), json.dumps({"key": "e", "body": " "}), json.dumps({"body": "Two."}),
+    ]  # fmt: skip
+    result = shelf.extract("\n".join(lines).encode(), "in.jsonl", {"format": "jsonl", "columns": columns})
+    assert [row["text"] for row in result.documents] == ["One \ufffd\ufffd.", "Two."]
+    assert [row["offset"] for row in result.documents] == [0, 6] and result.kept[0] == "7"
+    assert result.lost == [("bad_json", None), ("bad_row", None), ("bad_row", "n"), ("no_text", "e")]
+
+
+def test_parquet_is_read_and_a_damaged_file_is_one_row(shelf: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["One.", None]}), tmp_path / "t.parquet")
+    data = (tmp_path / "t.parquet").read_bytes()
+    result = shelf.extract(data, "in.parquet")
+    assert (result.kept, result.lost) == (["a"], [("bad_row", "b")])
+    assert shelf.extract(data[:-9], "cut.parquet").lost == [("corrupt_parquet", None)]
+    with pytest.raises(UsageError, match=r"input\.text: no column 'txt' in the file; did you mean 'text'"):
+        shelf.extract(data, "in.parquet", {"columns": {"text": "txt"}})
+
+
+@pytest.mark.parametrize("wrong", [{"engine": "trafilature"}, {"drop_robots": ["NoAI"]}, {"admission": {"takedown": "/none"}},
+                                   {"admission": {"banned_words": ["two words"]}}, {"max_byte": 1}])  # fmt: skip
+def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ExtractConfig(**wrong)
