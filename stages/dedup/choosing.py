@@ -18,6 +18,7 @@ from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
 from curate.stages.dedup.clusters import ORDER_COLUMNS, firsts
 from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.ids import read_shadows
 from curate.stages.dedup.linking import COMPONENTS
 from curate.stages.dedup.minhash import estimate
 from curate.stages.dedup.partitions import PartWriter, read_part
@@ -35,7 +36,16 @@ CHOICES = pa.schema(
 )
 """The pages of clusters of two or more. `exact`: same normalised text as the page kept; `similarity` to it: estimated from
 the sketches, null without MinHash."""
-VERDICTS = pa.schema([("row", pa.int64()), *(field for field in CHOICES if field.name != "document")])
+VERDICTS = pa.schema(
+    [
+        ("row", pa.int64()),
+        *(field for field in CHOICES if field.name != "document"),
+        ("shadowed", pa.bool_()),
+        ("source", pa.string()),
+        ("offset", pa.int64()),
+    ]
+)
+"""The same by row, and with them the pages that go for their id: `shadowed`, with the place of the page that stays."""
 
 
 def member_schema(config: DedupConfig) -> pa.Schema:
@@ -164,13 +174,13 @@ def _matrix(column: pa.ChunkedArray, width: int) -> Any:
 
 
 def write_verdicts(context: Context) -> Counts:
-    """What becomes of the pages of a group that have copies, a part for each shard, by row."""
+    """What becomes of the pages of a group that have copies or another's id, a part for each shard, by row."""
     params = context.task.params
     pieces = [CHOICES.empty_table()]
     for file in context.task.inputs["choices"]:
         with context.open(file) as stream:
             pieces.extend(read_part(stream, params["group"]))
-    choices = pa.concat_tables(pieces).sort_by("document")
+    choices = _with_shadows(pa.concat_tables(pieces), read_shadows(context)).sort_by("document")
     ends = params["base"] + np.cumsum([0, *params["rows"]])
     documents = choices.column("document").to_numpy()
     shards = np.searchsorted(ends, documents, side="right") - 1
@@ -179,3 +189,15 @@ def write_verdicts(context: Context) -> Counts:
     with context.create("verdicts") as output, PartWriter(output, VERDICTS) as writer:
         writer.scatter(verdicts, shards)
     return Counts(records=choices.num_rows, kept=choices.num_rows)
+
+
+def _with_shadows(choices: pa.Table, shadows: pa.Table) -> pa.Table:
+    """Both in one: no page is in both, for those that go for their id are in no cluster."""
+
+    def all_of(rows: int, value: bool) -> pa.Array:
+        return pa.array(np.full(rows, value))
+
+    choices = choices.append_column("shadowed", all_of(choices.num_rows, False))
+    shadows = shadows.append_column("shadowed", all_of(shadows.num_rows, True))
+    shadows = shadows.append_column("kept", all_of(shadows.num_rows, False))
+    return pa.concat_tables([choices, shadows], promote_options="default")

@@ -16,10 +16,11 @@ from curate.pipeline.stage import Context
 from curate.pipeline.workspace import Output
 from curate.stages.dedup.clusters import ORDER_COLUMNS, Clusters, firsts, links
 from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.ids import read_shadows
 from curate.stages.dedup.partitions import PartWriter, read_part
 
 KEYS = pa.schema([("key", pa.uint64()), ("check", pa.uint64()), ("document", pa.int64())])
-"""A row for each key of each page with words: band keys, and the exact hash's halves as `key` and `check` (0 for bands)."""
+"""A row for each key of each page with words and an id of its own: band keys, and the exact hash's halves as `key` and `check` (0 for bands)."""
 EDGES = pa.schema([("smallest", pa.int64()), ("document", pa.int64())])
 COMPONENTS = pa.schema([("document", pa.int64()), ("label", pa.int64()), ("size", pa.int32())])
 """The pages of clusters of two or more; a part for each group. `label` is the cluster's smallest page."""
@@ -32,6 +33,8 @@ _EDGES_A_BATCH = 1 << 20
 def write_bands(context: Context) -> Counts:
     """The keys of a group's pages, a part for each range of keys, and the links within the group as `links`.
 
+    Pages that go for their id have no keys: they neither link others nor stay.
+
     Of the pages that share a key here only the smallest goes on: so no key has more rows than there are groups, and a part
     is bounded however often a page is copied.
     """
@@ -43,11 +46,12 @@ def write_bands(context: Context) -> Counts:
         *(("hash_high", "hash_low") if config.exact else ()),
         *(("bands",) if config.minhash.enabled else ()),
     ]
+    shadows = read_shadows(context).column("document").to_numpy()
     pieces = []
     for file in context.task.inputs["signatures"]:
         with context.open(file) as stream:
             table = pq.read_table(stream, columns=wanted)
-        pieces.append(_keys(table, base + counts.records, config))
+        pieces.append(_keys(table, base + counts.records, shadows, config))
         counts.records += table.num_rows
         context.progress(table.num_rows)
     started = time.perf_counter()
@@ -66,8 +70,11 @@ def write_bands(context: Context) -> Counts:
     return counts
 
 
-def _keys(signatures: pa.Table, first: int, config: DedupConfig) -> pa.Table:
-    rows = np.flatnonzero(~signatures.column("empty").to_numpy())
+def _keys(signatures: pa.Table, first: int, shadows: Any, config: DedupConfig) -> pa.Table:
+    linked = ~signatures.column("empty").to_numpy()
+    start, end = np.searchsorted(shadows, [first, first + len(linked)]).tolist()
+    linked[shadows[start:end] - first] = False
+    rows = np.flatnonzero(linked)
     keys, checks = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
     each = 0
     if config.exact:

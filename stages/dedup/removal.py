@@ -16,6 +16,7 @@ from curate.stages.dedup.choosing import VERDICTS
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.partitions import read_part
 
+SAME_ID = "duplicate_id"
 EXACT = "exact_duplicate"
 NEAR = "near_duplicate"
 
@@ -52,15 +53,24 @@ def _settle(writer: ShardWriter, batch: pa.RecordBatch, first: int, verdicts: pa
     duplicates = np.ones(batch.num_rows, np.int32)
     rows = verdicts.column("row").to_numpy() - first
     stays[rows] = verdicts.column("kept").to_numpy()
-    duplicates[rows] = verdicts.column("size").to_numpy()
+    duplicates[rows] = verdicts.column("size").fill_null(1).to_numpy()
     writer.keep(with_column(batch, "duplicates", pa.array(duplicates)).filter(pa.array(stays)))
     dropped = [verdict for verdict in verdicts.to_pylist() if not verdict["kept"]]
     records = record_keys(batch, (verdict["row"] - first for verdict in dropped))
     for record, verdict in zip(records, dropped, strict=True):
+        if verdict["shadowed"]:
+            writer.drop(record, SAME_ID, kept_id=record["id"], detail=_place(verdict))
+            continue
         reason, failed = _reason(verdict, config)
         writer.drop(
             record, reason, failed=failed, kept_id=verdict["kept_id"], detail=f"one of {verdict['size']} copies"
         )
+
+
+def _place(verdict: dict[str, Any]) -> str:
+    """Where the page of the same id stands that stays; the number first, for a long path may be cut off."""
+    offset = "" if verdict["offset"] is None else f"offset {verdict['offset']} of "
+    return f"kept: {offset}{verdict['source'] or 'a page without a source'}"
 
 
 def _reason(verdict: dict[str, Any], config: DedupConfig) -> tuple[str, list[FailedRule]]:

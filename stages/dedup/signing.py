@@ -23,14 +23,17 @@ _READ = ("id", "url", "date", "snapshot", "source", "offset", "text")
 def signature_schema(config: DedupConfig) -> pa.Schema:
     """A row for each page, in the order of the shard's rows.
 
-    `empty`: no words after normalisation, never linked. `hash_high`, `hash_low`: the exact hash. `tie`: a hash of the record
-    as it stands, which decides between two of the same id. With MinHash, `bands`: the band keys, and `sketch`: the lowest
+    `empty`: no words after normalisation, never linked. `hash_high`, `hash_low`: the exact hash. `id_hash`: a hash of the
+    id. `tie`: a hash of the record as it stands, which decides between two of the same id. With MinHash, `bands`: the band keys, and `sketch`: the lowest
     8 bits of each value of the signature.
     """
     fields = [
         ("id", pa.string()),
+        ("id_hash", pa.uint64()),
         ("date", pa.timestamp("ms", tz="UTC")),
         ("snapshot", pa.string()),
+        ("source", pa.string()),
+        ("offset", pa.int64()),
         ("length", pa.int64()),
         ("empty", pa.bool_()),
         ("hash_high", pa.uint64()),
@@ -76,13 +79,15 @@ def sign(batch: pa.RecordBatch, config: DedupConfig) -> pa.Table:
             bands.append(band_keys(values, minhash.bands, minhash.rows))
             sketches.append(sketch(values))
     hashed = np.concatenate(hashes)
-    columns: dict[str, Any] = {name: batch.column(name) for name in ("id", "date", "snapshot")}
+    columns: dict[str, Any] = {name: batch.column(name) for name in ("id", "date", "snapshot", "source", "offset")}
+    ties = _ties(batch)
     columns |= {
+        "id_hash": pa.array(_id_hashes(batch.column("id"), ties), pa.uint64()),
         "length": pc.fill_null(pc.utf8_length(text), 0).cast(pa.int64()),
         "empty": pa.array(np.concatenate(empty)),
         "hash_high": pa.array(hashed[:, 0]),
         "hash_low": pa.array(hashed[:, 1]),
-        "tie": pa.array(_ties(batch), pa.uint64()),
+        "tie": pa.array(ties, pa.uint64()),
     }
     if minhash.enabled:
         keys = np.concatenate([np.zeros((0, minhash.bands), np.uint64), *bands])
@@ -91,6 +96,11 @@ def sign(batch: pa.RecordBatch, config: DedupConfig) -> pa.Table:
         kind = pa.binary(minhash.permutations)
         columns["sketch"] = pa.FixedSizeBinaryArray.from_buffers(kind, len(data), [None, pa.py_buffer(data.tobytes())])
     return pa.table(columns)
+
+
+def _id_hashes(ids: pa.Array, ties: list[int]) -> list[int]:
+    """A 64-bit hash of each id; where there is none the record's own, so that these do not fall together."""
+    return [xxhash.xxh3_64_intdigest(id.as_buffer()) if id.is_valid else tie for id, tie in zip(ids, ties, strict=True)]
 
 
 def _ties(batch: pa.RecordBatch) -> list[int]:

@@ -1,16 +1,18 @@
 """The stage `dedup`: which tasks its steps have. Light: imported by the command line.
 
     signatures   a task a shard       hashes, band keys and sketch of every page
+    ids          a task a snapshot    pages whose id another page of the snapshot has: all but one of each id go, and take no
+                                      part in what follows
     bands        a task a group       pages of the group that share a key, linked to the smallest of them; the keys of
                                       those, a row each, sorted into parts by the key's range
     edges        a task a part        pages of several groups that share a key, linked to the smallest of them
     components   a task a scope       union-find: the cluster of every page; the report's figures
     members      a task a group       the pages of clusters of two or more, sorted into parts by cluster
     choices      a task a part        which page of each cluster stays, how similar the others are to it
-    verdicts     a task a group       the choices, sorted by shard
+    verdicts     a task a group       the choices and the pages that go for their id, sorted by shard
     remove       a task a shard       docs and ledger
 
-A scope is a snapshot, or everything (`scope: global`). Within it the pages are numbered: shards in the order of their keys,
+A scope is a snapshot, or everything (`scope: global`); ids are compared within a snapshot in both. Within it the pages are numbered: shards in the order of their keys,
 rows in the order of the file. A group is some consecutive shards; groups and parts are cut by the number of pages so that a
 task stays within `memory_mb`. With few pages there is one group and one part. `bands` and `edges` are two steps, not one task
 a band, so that no task reads what it does not need, and a file a group keeps 90,000 shards x 14 bands at some hundred files.
@@ -32,6 +34,9 @@ BYTES_A_KEY = 128
 """Memory for a row of `bands` while it is linked (measured: 111 at most)."""
 BYTES_A_PAGE = 1024
 """Memory for a page with its identity and its sketch while the members of clusters are gathered and compared."""
+
+BYTES_AN_ID = 24
+"""Memory for a page's id hash and what is found of it, beside `memory_mb`, where no id stands more than twice."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def scopes(planning: Planning) -> list[Scope]:
     config: DedupConfig = planning.config
 
     def scope_of(shard: Done) -> str:
-        return shard.key.split("/", 1)[0] if config.scope == "snapshot" else "global"
+        return _snapshot(shard) if config.scope == "snapshot" else "global"
 
     shards = sorted(planning.before["signatures"], key=lambda shard: (scope_of(shard), shard.key))
     return [_scope(name, tuple(members), config) for name, members in groupby(shards, scope_of)]
@@ -108,11 +113,33 @@ def plan_signatures(planning: Planning) -> list[Task]:
     ]  # fmt: skip
 
 
+def plan_ids(planning: Planning) -> list[Task]:
+    """`scope: global` too: the numbers and groups of a snapshot's pages are the scope's, their ids are compared alone."""
+    tasks = []
+    for scope in scopes(planning):
+        base = 0
+        numbered = ((shard, group.number) for group in scope.groups for shard in group.shards)
+        for snapshot, found in groupby(numbered, lambda pair: _snapshot(pair[0])):
+            shards, groups = zip(*found, strict=True)
+            rows = [int(shard.counts["records"]) for shard in shards]
+            tasks.append(
+                Task(
+                    planning.stage, planning.step, snapshot,
+                    {"signatures": _files(shards, "signatures")},
+                    {"ids": f"{planning.stage}/steps/ids/{snapshot}.parquet"},
+                    {"base": base, "rows": rows, "groups": list(groups)},
+                    memory=(planning.config.memory_mb << 20) + BYTES_AN_ID * sum(rows),
+                )
+            )  # fmt: skip
+            base += sum(rows)
+    return tasks
+
+
 def plan_bands(planning: Planning) -> list[Task]:
     tasks = []
     for scope, group in _groups(planning):
-        inputs = {"signatures": _files(group.shards, "signatures")}
-        params = {"base": group.base, "parts": scope.key_parts}
+        inputs = {"signatures": _files(group.shards, "signatures"), "ids": _ids(planning, group)}
+        params = {"base": group.base, "group": group.number, "parts": scope.key_parts}
         tasks.append(_task(planning, group.key, inputs, params, also="links"))
     return tasks
 
@@ -181,7 +208,8 @@ def plan_verdicts(planning: Planning) -> list[Task]:
         parts = _outputs(planning, "choices", (_part_key(scope, part) for part in range(scope.cluster_parts)))
         for group in scope.groups:
             params = {"base": group.base, "group": group.number, "rows": group.rows}
-            tasks.append(_task(planning, group.key, {"choices": _files(parts, "choices")}, params))
+            inputs = {"choices": _files(parts, "choices"), "ids": _ids(planning, group)}
+            tasks.append(_task(planning, group.key, inputs, params))
     return tasks
 
 
@@ -207,6 +235,15 @@ def _groups(planning: Planning) -> Iterator[tuple[Scope, Group]]:
     for scope in scopes(planning):
         for group in scope.groups:
             yield scope, group
+
+
+def _snapshot(shard: Done) -> str:
+    return shard.key.split("/", 1)[0]
+
+
+def _ids(planning: Planning, group: Group) -> tuple[File, ...]:
+    """The step `ids` of the snapshots of which a group holds shards, in their order."""
+    return _files(_outputs(planning, "ids", dict.fromkeys(map(_snapshot, group.shards))), "ids")
 
 
 def _part_key(scope: Scope, part: int) -> str:
@@ -240,10 +277,11 @@ def _outputs(planning: Planning, step: str, keys: Iterable[str]) -> list[Done]:
 
 STAGE = Stage(
     name="dedup",
-    version=1,
+    version=2,
     config=DedupConfig,
     steps=(
         Step("signatures", "curate.stages.dedup.signing:write_signatures", plan_signatures),
+        Step("ids", "curate.stages.dedup.ids:write_ids", plan_ids),
         Step("bands", "curate.stages.dedup.linking:write_bands", plan_bands),
         Step("edges", "curate.stages.dedup.linking:write_edges", plan_edges),
         Step("components", "curate.stages.dedup.linking:write_components", plan_components),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ class Guard:
         self._process: subprocess.Popen[bytes] | None = None
         self._pages = 0
 
-    def extract(self, pages: Sequence[Page]) -> Iterator[Extracted | Failure]:
+    def extract(self, pages: Sequence[Page]) -> Generator[Extracted | Failure, None, None]:
         """The outcome of each page, in order.
 
         A page that uses up its CPU time, or hangs, fails at once. One in which the process dies otherwise or runs out of

@@ -1,0 +1,177 @@
+"""Step `ids`: the pages of a snapshot whose id another page of it has. A document's key is (snapshot, id): one of them stays.
+
+Memory: 12 bytes a page of the snapshot, 12 an id that comes again, 36 a page that goes, and `memory_mb` for the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.pipeline.errors import CurateError
+from curate.pipeline.ledger import Counts
+from curate.pipeline.stage import Context
+from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.partitions import PartWriter, read_part
+
+SHADOWS = pa.schema([("document", pa.int64()), ("source", pa.string()), ("offset", pa.int64())])
+"""The pages that go, a part for each group, by number; `source` and `offset` say where the page of the same id that stays
+stands in the input."""
+
+_ORDER = ("date", "hash_high", "hash_low", "source", "offset", "tie", "document")
+"""Of the pages of an id the first by these stays, nulls last. `document` decides only where the same record came in twice."""
+_COLUMNS = ("id", "id_hash", *(name for name in _ORDER if name != "document"))
+
+BYTES_A_HASH = 32
+"""Memory for a hash while it is sorted."""
+BYTES_A_CANDIDATE = 1024
+"""Memory for a page while its id is compared (measured: 620 with ids of 36 and sources of 140 characters)."""
+_READERS = 8
+
+
+def write_ids(context: Context) -> Counts:
+    """Finds the ids that stand more than once in a snapshot. Reads 8 bytes a page, and more of those pages alone.
+
+    Equal hashes only point at pages: their ids are compared before one of them goes.
+    """
+    config: DedupConfig = context.config
+    params = context.task.params
+    memory = config.memory_mb << 20
+    counts = Counts()
+    ends = np.cumsum([0, *params["rows"]])
+    hashes = _hashes(context, ends)
+    counts.records = counts.kept = len(hashes)
+    context.progress(len(hashes))
+    started = time.perf_counter()
+    repeated, often = repeats(hashes, memory // BYTES_A_HASH)
+    counts.seconds["sort"] += time.perf_counter() - started
+    started = time.perf_counter()
+    found = [_compact(SHADOWS.empty_table())]
+    for first, last in _passes(often, memory // BYTES_A_CANDIDATE):
+        found.append(_compact(shadowed(_candidates(context, hashes, ends, repeated[first:last]))))
+    del hashes, repeated, often
+    counts.seconds["compare"] += time.perf_counter() - started
+    with context.create("ids") as output, PartWriter(output, SHADOWS) as writer:
+        _write(writer, pa.concat_tables(found).unify_dictionaries(), ends + params["base"], params["groups"])
+    return counts
+
+
+def read_shadows(context: Context) -> pa.Table:
+    """The pages of a task's group that go for their id, by number; the task has the input `ids` and the param `group`."""
+    pieces = [SHADOWS.empty_table()]
+    for file in context.task.inputs["ids"]:
+        with context.open(file) as stream:
+            pieces.extend(read_part(stream, context.task.params["group"]))
+    return pa.concat_tables(pieces)
+
+
+def repeats(hashes: Any, at_a_time: int) -> tuple[Any, Any]:
+    """The values that stand more than once, ascending, and how often; sorts about `at_a_time` of them together.
+
+    The hashes are spread evenly, so ranges of equal width hold about as many each.
+    """
+    ranges = max(1, -(-len(hashes) // max(1, at_a_time)))
+    limits = [(2**64 * number) // ranges for number in range(ranges + 1)]
+    values, often = [np.zeros(0, np.uint64)], [np.zeros(0, np.int32)]
+    for low, high in pairwise(limits):
+        inside = hashes >= np.uint64(low)
+        inside &= hashes <= np.uint64(high - 1)
+        piece = hashes[inside]
+        piece.sort()
+        starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(piece)), np.bool_), piece[1:] != piece[:-1]]))
+        runs = np.diff(np.append(starts, len(piece)))
+        again = runs > 1
+        values.append(piece[starts[again]])
+        often.append(runs[again].astype(np.int32))
+    return np.concatenate(values), np.concatenate(often)
+
+
+def shadowed(candidates: pa.Table) -> pa.Table:
+    """By SHADOWS: every page but the first of each id, with the place of that first one. Rows with a null id stay."""
+    candidates = candidates.filter(pc.is_valid(candidates.column("id")))
+    order = pc.sort_indices(
+        candidates, sort_keys=[(name, "ascending") for name in ("id_hash", "id", *_ORDER)], null_placement="at_end"
+    )
+    ids = candidates.column("id").take(order)
+    again = np.zeros(len(order), np.bool_)
+    if len(order) > 1:
+        again[1:] = pc.equal(ids[1:], ids[:-1]).to_numpy()
+    first = np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))[again]
+    rows = order.to_numpy()
+    stays = candidates.select(["source", "offset"]).take(pa.array(rows[first]))
+    goes = candidates.column("document").take(pa.array(rows[again]))
+    return pa.table([goes, *stays.columns], schema=SHADOWS)
+
+
+def _compact(shadows: pa.Table) -> pa.Table:
+    """A page that goes costs its numbers alone: of paths there are few."""
+    return shadows.set_column(1, "source", shadows.column("source").dictionary_encode())
+
+
+def _hashes(context: Context, ends: Any) -> Any:
+    """The id hash of every page of the snapshot."""
+    files = context.task.inputs["signatures"]
+    hashes = np.empty(ends[-1], np.uint64)
+
+    def read(shard: int) -> None:
+        with context.open(files[shard]) as stream:
+            values = pq.read_table(stream, columns=["id_hash"], use_threads=False).column("id_hash").to_numpy()
+        start, end = ends[shard], ends[shard + 1]
+        if len(values) != end - start:
+            raise CurateError(f"{files[shard].path} has {len(values)} rows, its marker {end - start}: run again")
+        hashes[start:end] = values
+
+    with ThreadPoolExecutor(_READERS) as pool:  # many small reads: on an object store each is mostly waiting
+        for _ in pool.map(read, range(len(files))):
+            pass
+    return hashes
+
+
+def _passes(often: Any, most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of the repeated hashes with at most `most` pages each, or one hash alone."""
+    total = np.cumsum(often, dtype=np.int64)
+    first = 0
+    while first < len(often):
+        before = int(total[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(total, before + most, side="right")))
+        yield first, last
+        first = last
+
+
+def _candidates(context: Context, hashes: Any, ends: Any, wanted: Any) -> pa.Table:
+    """The pages whose id has one of these hashes (ascending); opens only the shards that hold some."""
+    files = context.task.inputs["signatures"]
+    base = context.task.params["base"]
+
+    def read(shard: int) -> pa.Table | None:
+        start = int(ends[shard])
+        values = hashes[start : ends[shard + 1]]
+        places = np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)
+        rows = np.flatnonzero(wanted[places] == values)
+        if not len(rows):
+            return None
+        with context.open(files[shard]) as stream:
+            table = pq.read_table(stream, columns=list(_COLUMNS), use_threads=False).take(pa.array(rows))
+        return table.append_column("document", pa.array(rows + (base + start)))
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return pa.concat_tables([table for table in pool.map(read, range(len(files))) if table is not None])
+
+
+def _write(writer: PartWriter, shadows: pa.Table, ends: Any, groups: list[int]) -> None:
+    """A part for each group: `ends` are the numbers at which the shards begin and end, `groups` the group of each."""
+    documents = shadows.column("document").to_numpy()
+    order = np.argsort(documents)
+    documents = documents[order]
+    for group, shards in groupby(range(len(groups)), lambda shard: groups[shard]):
+        held = list(shards)
+        start, end = np.searchsorted(documents, [ends[held[0]], ends[held[-1] + 1]]).tolist()
+        writer.write(group, shadows.take(pa.array(order[start:end])))
