@@ -169,6 +169,7 @@ STAGE = Stage(
             "allocate",
             "curate.mixtures.decide:allocate",
             _plan_allocate,
+            record_bearing=True,
             reads=("budget", "weights", "max_repeats", "validation", "validation_tokens", "shard_tokens"),
         ),
         Step("pack", "curate.mixtures.materialise:pack", _plan_pack, reads=("tokenizer",)),

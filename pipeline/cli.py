@@ -219,9 +219,7 @@ def mix(
 @click.option("--restart", is_flag=True, help="Throw an earlier training run of this workspace away first.")
 @_json
 @_guarded
-def pretrain(
-    workspace: str, recipe: str | None, settings: tuple[str, ...], restart: bool, as_json: bool
-) -> None:
+def pretrain(workspace: str, recipe: str | None, settings: tuple[str, ...], restart: bool, as_json: bool) -> None:
     """Train a transformer on the mix; stop and resume at any time."""
     from curate.pipeline import session
     from curate.pipeline.lock import driver_lock

@@ -38,7 +38,10 @@ WAIT_SECONDS = 0.2
 
 @dataclass
 class StageResult:
-    """What a stage's run came to. `failed` maps a task's key to its last error."""
+    """What a stage's run came to. `failed` maps a task's key to its last error.
+
+    `published` is false where a task over many shards failed: then the stage left no new manifest.
+    """
 
     stage: str
     shards: int
@@ -47,6 +50,7 @@ class StageResult:
     counts: Counts = field(default_factory=Counts)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    published: bool = False
 
 
 class Runner:
@@ -87,7 +91,10 @@ class Runner:
                     break  # a task over many shards: what follows would be built on a part, silently
                 left = tuple(shard for shard in left if shard.key not in failed)
         else:
+            deciding = next(step.name for step in stage.steps if step.record_bearing)
+            result.counts = sum((Counts.from_json(dict(done.counts)) for done in before[deciding]), Counts())
             self._publish(stage, markers, result)
+            result.published = True
         result.seconds = time.monotonic() - started
         self.display.event(
             "stage_finished", stage=stage.name, counts=result.counts.to_json(), seconds=round(result.seconds, 2),
@@ -143,22 +150,18 @@ class Runner:
 
     def _publish(self, stage: Stage, markers: Mapping[str, dict[str, Any]], result: StageResult) -> None:
         """Writes the manifest: the shards that are this stage's output now."""
-        total = Counts()
         entries = []
         for key in sorted(markers):
             marker = markers[key]
-            counts = Counts.from_json(marker["counts"])
-            total = total + counts
             entries.append(
                 {
                     "key": key,
-                    "rows": counts.kept,
+                    "rows": marker["counts"]["kept"],
                     "counts": marker["counts"],
                     "read": marker["read"],
                     **marker["outputs"],
                 }
             )
-        result.counts = total
         self.workspace.write_json(
             manifest_path(stage.name),
             {
@@ -168,7 +171,7 @@ class Runner:
                 "complete": not result.failed,
                 "shards": entries,
                 "failed": [{"key": key, "error": error} for key, error in sorted(result.failed.items())],
-                "counts": total.to_json(),
+                "counts": result.counts.to_json(),
             },
         )
 

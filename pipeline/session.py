@@ -5,7 +5,10 @@ Stages are named by import path, so that nothing heavy is loaded before it is us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from curate.pipeline.config import Strict
@@ -73,20 +76,14 @@ def workspace_recipe(
     return read_recipe(source or DEFAULT_RECIPE, settings)
 
 
-def _local_copy(workspace: Workspace) -> Any:
-    import contextlib
-    import tempfile
-    from pathlib import Path
-
-    @contextlib.contextmanager
-    def copy() -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / RECIPE
-            with workspace.open(RECIPE) as stream:
-                path.write_bytes(stream.read())
-            yield str(path)
-
-    return copy()
+@contextlib.contextmanager
+def _local_copy(workspace: Workspace) -> Iterator[str]:
+    """The workspace's recipe as a local file, for as long as the block lasts."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / RECIPE
+        with workspace.open(RECIPE) as stream:
+            path.write_bytes(stream.read())
+        yield str(path)
 
 
 def run_stages(
@@ -115,16 +112,11 @@ def run_stages(
                 shards = upstream_shards(workspace, current.after)
             result = runner.run(current, shards)
             results.append(result)
-            if result.failed and not shards_left(result):
-                break
+            if not result.published or (result.failed and len(result.failed) == result.shards):
+                break  # there is nothing for the next stage to go on with
     problems = [problem for status in stage_statuses(workspace, list(STAGES)) for problem in status.problems]
     raise_if_incomplete(results, problems)
     return results
-
-
-def shards_left(result: StageResult) -> bool:
-    """Whether a stage with failures still published something for the next one."""
-    return bool(result.counts.records) or result.shards > len(result.failed)
 
 
 def _input_shards(workspace: Workspace, recipe: Recipe, display: Display) -> list[Shard]:

@@ -93,9 +93,9 @@ class Planning:
 class Step:
     """Tasks that may run in any order and side by side, after the step before is done.
 
-    `run` is the import path `module:function` of `(Context) -> Counts`. A step with `record_bearing` reads and writes
-    whole records: its outputs `docs` and `ledger` are the stage's, its counts must balance. There is one such step a
-    stage, the last, but for `mix`.
+    `run` is the import path `module:function` of `(Context) -> Counts`. A step with `record_bearing` decides on records:
+    its counts must balance, and are the stage's. There is one such step a stage: the last, which writes `docs` and `ledger`,
+    or in `mix` the one that allocates.
     """
 
     name: str

@@ -59,7 +59,9 @@ def execute(call: Call, report: Callable[[int], None]) -> Outcome:
             return Outcome(call, kind="disk_full", error=shown)
         if isinstance(error, UsageError):
             return Outcome(call, kind="usage", error=str(error))
-        return Outcome(call, kind="error", error=redact_text(str(error)) if isinstance(error, CurateError) else text, trace=trace)
+        return Outcome(
+            call, kind="error", error=redact_text(str(error)) if isinstance(error, CurateError) else text, trace=trace
+        )
 
 
 def _execute(call: Call, report: Callable[[int], None]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from curate.stages.dedup.ids import read_shadows
 from curate.stages.dedup.partitions import PartWriter, read_part
 
 KEYS = pa.schema([("key", pa.uint64()), ("check", pa.uint64()), ("document", pa.int64())])
-"""A row for each key of each page with words and an id of its own: band keys, and the exact hash's halves as `key` and `check` (0 for bands)."""
+"""A row for each key of each page with words that does not go for its id: band keys, and the exact hash's halves as `key`
+and `check` (0 for bands)."""
 EDGES = pa.schema([("smallest", pa.int64()), ("document", pa.int64())])
 COMPONENTS = pa.schema([("document", pa.int64()), ("label", pa.int64()), ("size", pa.int32())])
 """The pages of clusters of two or more; a part for each group. `label` is the cluster's smallest page."""

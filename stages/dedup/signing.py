@@ -23,9 +23,9 @@ _READ = ("id", "url", "date", "snapshot", "source", "offset", "text")
 def signature_schema(config: DedupConfig) -> pa.Schema:
     """A row for each page, in the order of the shard's rows.
 
-    `empty`: no words after normalisation, never linked. `hash_high`, `hash_low`: the exact hash. `id_hash`: a hash of the
-    id. `tie`: a hash of the record as it stands, which decides between two of the same id. With MinHash, `bands`: the band keys, and `sketch`: the lowest
-    8 bits of each value of the signature.
+    `empty`: no words after normalisation, never linked. `hash_high`, `hash_low`: the exact hash. `id_hash`: a hash of the id.
+    `tie`: a hash of the record as it stands, which decides between two that are otherwise alike. With MinHash, `bands`: the
+    band keys, and `sketch`: the lowest 8 bits of each value of the signature.
     """
     fields = [
         ("id", pa.string()),

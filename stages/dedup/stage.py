@@ -12,10 +12,11 @@
     verdicts     a task a group       the choices and the pages that go for their id, sorted by shard
     remove       a task a shard       docs and ledger
 
-A scope is a snapshot, or everything (`scope: global`); ids are compared within a snapshot in both. Within it the pages are numbered: shards in the order of their keys,
-rows in the order of the file. A group is some consecutive shards; groups and parts are cut by the number of pages so that a
-task stays within `memory_mb`. With few pages there is one group and one part. `bands` and `edges` are two steps, not one task
-a band, so that no task reads what it does not need, and a file a group keeps 90,000 shards x 14 bands at some hundred files.
+A scope is a snapshot, or everything (`scope: global`); ids are compared within a snapshot in both. Within a scope the pages
+are numbered: shards in the order of their keys, rows in the order of the file. A group is some consecutive shards; groups and
+parts are cut by the number of pages so that a task stays within `memory_mb`. With few pages there is one group and one part.
+`bands` and `edges` are two steps, not one task a band, so that no task reads what it does not need, and a file a group keeps
+90,000 shards x 14 bands at some hundred files.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from curate.stages.extract.warc import Damage, RawRecord
 IGNORED = frozenset({"request", "metadata", "warcinfo"})
 ID_LIMIT = 500
 URL_LIMIT = 8_000
+_YEAR_10000 = 253_402_300_800
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?)?\s*(Z|[+-]\d\d:?\d\d)?\s*")
 
 
@@ -176,7 +177,7 @@ def seconds_of(value: Any) -> int | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return int(value) if math.isfinite(value) and abs(value) < 1e11 else None
+        return int(value) if math.isfinite(value) and 0 <= value < _YEAR_10000 else None
     found = _DATE.fullmatch(str(value).strip()[:64])
     if found is None:
         return None
@@ -187,4 +188,5 @@ def seconds_of(value: Any) -> int | None:
         moment = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError:
         return None
-    return int(moment.timestamp()) - shift * 60
+    seconds = int(moment.timestamp()) - shift * 60
+    return seconds if -_YEAR_10000 // 5 < seconds < _YEAR_10000 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -158,7 +159,7 @@ class _Shard:
 
     def _document(self, item: Page, found: Extracted) -> dict[str, Any]:
         return {
-            "date": item.date,
+            "date": None if item.date is None else datetime.fromtimestamp(item.date, UTC),  # whatever the column's unit
             "title": found.title,
             "text": found.text,
             "language": found.language,

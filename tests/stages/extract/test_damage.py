@@ -237,8 +237,8 @@ def test_any_bytes_are_read_to_their_end(insert: bytes, place: int, removed: int
         assert all(0 <= item.offset <= len(data) for item in found)
 
 
-def test_the_zoo_of_real_archives_gives_at_least_what_the_libraries_read(tmp_path: Path) -> None:
-    """FastWARC and warcio are the oracles, each where it reads a file to its end."""
+def test_the_zoo_of_real_archives_gives_at_least_what_fastwarc_reads(tmp_path: Path) -> None:
+    """FastWARC is the oracle, for the records that it reads whole in files that it reads to their end."""
     import tarfile
 
     from fastwarc import ArchiveIterator
@@ -258,9 +258,11 @@ def test_the_zoo_of_real_archives_gives_at_least_what_the_libraries_read(tmp_pat
             data = stream.read()
             oracle = []
             try:
-                for record in ArchiveIterator(io.BytesIO(data), parse_http=False):
-                    if len(record.reader.read()) == record.content_length:
-                        oracle.append(record.record_id)
+                oracle += [
+                    record.record_id
+                    for record in ArchiveIterator(io.BytesIO(data), parse_http=False)
+                    if len(record.reader.read()) == record.content_length
+                ]
             except OSError:
                 continue
             found = list(read_warc(io.BytesIO(data), member.name, len(data), 8 << 20))

@@ -95,7 +95,8 @@ def test_urls_are_refused_for_the_stated_reason_and_item(shelf: Any, tmp_path: P
     for name, text in lists.items():
         (tmp_path / name).write_text(text)
     admission = AdmissionConfig(
-        takedown=str(tmp_path / "takedown"), blocked_domains=[str(tmp_path / "domains")], blocked_hosts=[str(tmp_path / "hosts")],
+        takedown=str(tmp_path / "takedown"),
+        blocked_domains=[str(tmp_path / "domains")], blocked_hosts=[str(tmp_path / "hosts")],
         blocked_urls=[str(tmp_path / "urls")], banned_words=["casino"], soft_words=["free", "win"], banned_substrings=["xxx"],
     )  # fmt: skip
     cases = {
@@ -126,7 +127,8 @@ def test_json_lines_are_read_by_their_columns_and_bad_ones_quarantined(shelf: An
     columns = {"text": "body", "html": None, "id": "key", "url": "link", "date": "when"}
     lines = [
         json.dumps({"key": 7, "body": "One \ud800\0.", "link": "http://a/", "when": "2024-01-02"}),
-        "{broken", "[]", "", json.dumps({"key": "n", "body": 5}), json.dumps({"key": "e", "body": " "}), json.dumps({"body": "Two."}),
+        "{broken", "[]", "", json.dumps({"key": "n", "body": 5}), json.dumps({"key": "e", "body": " "}),
+        json.dumps({"body": "Two."}),
     ]  # fmt: skip
     result = shelf.extract("\n".join(lines).encode(), "in.jsonl", {"format": "jsonl", "columns": columns})
     assert [row["text"] for row in result.documents] == ["One \ufffd\ufffd.", "Two."]
@@ -149,3 +151,18 @@ def test_parquet_is_read_and_a_damaged_file_is_one_row(shelf: Any, tmp_path: Pat
 def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ExtractConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ("2024-03-01T10:20:30Z", 1709288430), ("2024-03-01T12:20:30.5+02:00", 1709288430), ("2024-03-01", 1709251200),
+        (1709288430, 1709288430), ("2024-13-01", None), ("soon", None), (float("inf"), None), (-1e18, None), (True, None),
+        ("0001-01-01T00:00:00+14:00", None), ("9999-12-31T23:59:59-12:00", None),
+    ],
+)  # fmt: skip
+def test_dates_are_read_or_null(shelf: Any, given: object, seconds: int | None) -> None:
+    """And written as that moment: the column's unit is the schema's business."""
+    result = shelf.extract(json.dumps({"text": "A text.", "date": given}).encode(), "in.jsonl")
+    (row,) = result.documents
+    assert (row["date"] and int(row["date"].timestamp())) == seconds
