@@ -9,7 +9,6 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from curate.pipeline.config import Strict
 from curate.pipeline.engines import Engine

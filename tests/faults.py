@@ -53,8 +53,8 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def ray_workers(prefix: str) -> list[int]:
-    """Ray worker processes that run one of our tasks now: Ray titles them `ray::<task name>`."""
+def ray_workers(*stages: str) -> list[int]:
+    """Ray worker processes that run a task of these stages now: Ray titles them `ray::<stage>/<step>/<key>`."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -62,7 +62,7 @@ def ray_workers(prefix: str) -> list[int]:
                 title = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if title.startswith(f"ray::{prefix}".encode()):
+            if title.startswith(tuple(f"ray::{stage}/".encode() for stage in stages)):
                 found.append(int(entry.name))
     return found
 

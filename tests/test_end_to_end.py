@@ -15,6 +15,7 @@ OUTPUT = (
     *(f"{stage}/{part}" for stage in ("extract", "filter", "dedup", "classify") for part in ("docs", "ledger")),
     "extract/index", "filter/measures", "mix/tokens", "mix/validation",
 )  # fmt: skip
+STAGES = ("extract", "filter", "dedup", "classify", "mix")
 CLI = ["-m", "curate.pipeline.cli"]
 
 
@@ -96,8 +97,7 @@ def kill_until_done(command: list[str], target: str, engine: list[str], kills: i
         driver = faults.start(command)
         while driver.poll() is None and killed < kills:
             time.sleep(choose.uniform(0.1, 1.0))
-            workers = faults.ray_workers("") if "ray" in engine else faults.children(driver.pid)
-            workers = [pid for pid in workers if pid != driver.pid]
+            workers = faults.ray_workers(*STAGES) if "ray" in engine else faults.children(driver.pid)
             if target == "driver" and workers:
                 killed += faults.kill(driver.pid)
             elif workers:

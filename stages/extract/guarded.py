@@ -149,9 +149,7 @@ class Guard:
             header, _ = self._receive(process, START_SECONDS)
         except (BrokenPipeError, _Died) as error:
             self.stop()
-            raise CurateError(
-                f"the extraction process does not start ({error}): try `{sys.executable} -m curate.stages.extract.guard 0`"
-            ) from None
+            raise CurateError(f"the extraction process does not start: {_why_not() or error}") from None
         if "fatal" in header:
             self.stop()
             raise CurateError(f"extract.engine: {header['fatal']}")
@@ -169,6 +167,16 @@ class Guard:
             if code == -signal.SIGPROF:
                 raise _Died("timeout", f"more than {self._limits.cpu_seconds:g} s of CPU time") from None
             raise _Died("crashed", _cause(code) if isinstance(error, EOFError) else "sent no valid answer") from None
+
+
+def _why_not() -> str:
+    """The last line that the process says when it is started once more by hand: which module is missing, mostly."""
+    command = [sys.executable, "-P", "-m", "curate.stages.extract.guard", "0"]
+    try:
+        said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
+    return (said.stderr.strip().splitlines() or [""])[-1]
 
 
 def _outcome(header: dict[str, Any], body: bytes) -> Extracted | Failure:

@@ -24,7 +24,7 @@ from curate.stages.extract.records import Ignored, Item, Page, Rejected, clean
 from curate.stages.extract.timeouts import Timeouts
 
 BATCH_BYTES = 16 << 20
-BATCH_ITEMS = 256
+BATCH_ITEMS = 64
 COLUMNS = ("text", "html", "id", "url", "date")
 Outcome = Extracted | Failure | Rejected
 

@@ -98,7 +98,7 @@ def kill_at_random(engine: list[str], tmp_path: Path, inputs: Path, kills: int, 
         driver = faults.start(command)
         while driver.poll() is None and killed < kills:
             time.sleep(choose.uniform(0.05, 0.5))
-            workers = faults.ray_workers("c") if "ray" in engine else faults.children(driver.pid)
+            workers = faults.ray_workers("cut", "count") if "ray" in engine else faults.children(driver.pid)
             if target == "driver" and workers:
                 assert faults.kill(driver.pid)
                 killed += 1

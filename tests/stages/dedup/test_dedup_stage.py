@@ -16,7 +16,7 @@ import pytest
 
 from curate.pipeline.documents import DOCUMENT, LEDGER
 from curate.pipeline.errors import Incomplete
-from curate.pipeline.stage import Context, Done, File, Planning, Shard, load
+from curate.pipeline.stage import Context, Done, File, Planning, Shard, Task, load
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup import stage as dedup
 from curate.stages.dedup.config import DedupConfig, MinHashConfig
@@ -202,8 +202,8 @@ def test_the_result_does_not_depend_on_how_the_work_is_cut(
 
 
 def test_clusters_agree_with_all_pairs_compared_by_definition(tmp_path: Path) -> None:
-    pages = corpus()
-    result = run(tmp_path, split(pages, 3))
+    result = run(tmp_path, split(corpus(), 3))
+    pages = list({item["id"]: item for item in corpus()}.values())  # of an id one page takes part
 
     def shingles(value: str | None) -> frozenset[tuple[str, ...]]:
         found = re.findall(r"\w+", (value or "").lower())
@@ -288,7 +288,9 @@ def test_a_chain_of_near_copies_is_one_cluster(tmp_path: Path) -> None:
     assert ends["p199"] < 0.05  # the ledger tells that this one was linked through others only
 
 
-def test_the_same_id_with_the_same_text_is_a_copy_and_with_another_text_is_not(tmp_path: Path) -> None:
+def test_of_the_same_id_in_several_shards_one_stays_whatever_its_text_and_the_ledger_has_the_others(
+    tmp_path: Path,
+) -> None:
     stories = []
     for number, order in enumerate([(0, 1, 2), (2, 1, 0), (1, 2, 0)]):
         pages = [
@@ -298,9 +300,8 @@ def test_the_same_id_with_the_same_text_is_a_copy_and_with_another_text_is_not(t
         ]
         result = run(tmp_path / str(number), {f"s/{place}": [pages[n]] for place, n in enumerate(order)})
         stories.append(result.story)
-        assert result.removed == {"id": 1}
-        assert [row["kept_id"] for row in result.ledger] == ["id"]
-        assert sorted(row["duplicates"] for row in result.kept) == [1, 2]
+        assert [row["duplicates"] for row in result.kept] == [1]
+        assert [(row["reason"], row["kept_id"]) for row in result.ledger] == [("duplicate_id", "id")] * 2
     assert stories[0] == stories[1] == stories[2]
 
 
@@ -367,20 +368,32 @@ def test_the_report_counts_clusters_by_size_and_names_the_largest(tmp_path: Path
     ]
 
 
-def test_a_failed_task_between_stops_the_stage_instead_of_overlooking_copies(tmp_path: Path) -> None:
+def finish(workspace: Workspace, planning: Planning, tasks: Iterable[Task]) -> tuple[Done, ...]:
+    step = next(step for step in STAGE.steps if step.name == planning.step)
+    done = []
+    for task in tasks:
+        context = Context(task, planning.config, 0, workspace)
+        counts = load(step.run)(context)
+        done.append(Done(task.key, context.written, counts.to_json(), task.params))
+    return tuple(done)
+
+
+@pytest.mark.parametrize(
+    ("failed", "after", "names"), [("ids", "bands", r"ids.*\(s\)"), ("edges", "components", r"edges.*s/00000")]
+)
+def test_a_failed_task_between_stops_the_stage_instead_of_overlooking_copies(
+    tmp_path: Path, failed: str, after: str, names: str
+) -> None:
     workspace = Workspace(tmp_path)
     shards = tuple(put(workspace, split(corpus(), 2)))
     before: dict[str, tuple[Done, ...]] = {}
-    for step in STAGE.steps[:2]:
+    for step in STAGE.steps:
         planning = Planning("dedup", step.name, DedupConfig(), 0, shards, before)
-        done = []
-        for task in step.plan(planning):
-            context = Context(task, planning.config, 0, workspace)
-            done.append(Done(task.key, context.written, load(step.run)(context).to_json(), task.params))
-        before[step.name] = tuple(done)
-    before["edges"] = ()
-    with pytest.raises(Incomplete, match=r"edges.*s/00000"):
-        STAGE.steps[3].plan(Planning("dedup", "components", DedupConfig(), 0, shards, before))
+        if step.name == after:
+            break
+        before[step.name] = () if step.name == failed else finish(workspace, planning, step.plan(planning))
+    with pytest.raises(Incomplete, match=names):
+        step.plan(planning)
 
 
 def test_a_shard_whose_signatures_failed_is_left_out_and_the_others_go_on(tmp_path: Path) -> None:
@@ -388,13 +401,10 @@ def test_a_shard_whose_signatures_failed_is_left_out_and_the_others_go_on(tmp_pa
     shards = put(workspace, split(corpus(), 3))
     damaged = Shard("s/999", File("filter/docs/s/999.parquet", "0" * 64), 1)
     planning = Planning("dedup", "signatures", DedupConfig(), 0, (*shards, damaged), {})
-    tasks = STAGE.steps[0].plan(planning)
+    tasks = dedup.plan_signatures(planning)
     assert [task.key for task in tasks] == ["s/000", "s/001", "s/002", "s/999"]
-    done = []
-    for task in tasks[:3]:
-        context = Context(task, planning.config, 0, workspace)
-        done.append(Done(task.key, context.written, load(STAGE.steps[0].run)(context).to_json(), task.params))
-    (task,) = STAGE.steps[1].plan(
-        Planning("dedup", "bands", DedupConfig(), 0, planning.shards, {"signatures": tuple(done)})
-    )
+    before = {"signatures": finish(workspace, planning, tasks[:3])}
+    planning = Planning("dedup", "ids", DedupConfig(), 0, planning.shards, before)
+    before["ids"] = finish(workspace, planning, dedup.plan_ids(planning))
+    (task,) = dedup.plan_bands(Planning("dedup", "bands", DedupConfig(), 0, planning.shards, before))
     assert len(task.inputs["signatures"]) == 3
