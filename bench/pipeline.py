@@ -92,7 +92,7 @@ def _peers(inputs: list[str], workspace: str) -> dict[str, Any]:
                 break
     alone = _per_item(lambda page: trafilatura.extract(page, favor_precision=True, include_comments=False), pages)
     ours = _per_item(lambda page: extract(page), pages)
-    files = [path for path in sorted(Path(workspace).glob("filter/docs/*/*.parquet"))]
+    files = sorted(Path(workspace).glob("filter/docs/*/*.parquet"))
     texts = pa.concat_tables([pq.read_table(path, columns=["text"]) for path in files]).column("text").combine_chunks()
     signatures(texts)  # compiles, or loads what was compiled
     started = time.perf_counter()

@@ -173,7 +173,9 @@ def _why_not() -> str:
     """The last line that the process says when it is started once more by hand: which module is missing, mostly."""
     command = [sys.executable, "-P", "-m", "curate.stages.extract.guard", "0"]
     try:
-        said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        said = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        )
     except subprocess.TimeoutExpired:
         return ""
     return (said.stderr.strip().splitlines() or [""])[-1]
