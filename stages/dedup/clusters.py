@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 
 _FIRST = [("date", "ascending"), ("snapshot", "ascending"), ("id", "ascending")]
-# the same id twice in a snapshot: then by content, never by position
+# pages without an id (the step `ids` leaves each other id once a snapshot): by content, never by position
 _TIES = [("hash_high", "ascending"), ("hash_low", "ascending"), ("tie", "ascending")]
 ORDER = {
     "first": [*_FIRST, *_TIES],

@@ -116,7 +116,9 @@ def test_the_lock_of_a_dead_process_is_taken_over_at_once(tmp_path: Path) -> Non
         assert holds(workspace, token)
 
 
-def test_a_full_disk_stops_the_run_with_a_clear_error_and_no_half_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_a_full_disk_stops_the_run_with_a_clear_error_and_no_half_file(engine: str, tmp_path: Path) -> None:
+    """On Ray with a private instance, for a cluster that is there already would not see the small disk."""
     mount = tmp_path / "small"
     mount.mkdir()
     inputs = tmp_path / "inputs"
@@ -126,7 +128,7 @@ def test_a_full_disk_stops_the_run_with_a_clear_error_and_no_half_file(tmp_path:
         (inputs / f"part-{shard}.txt").write_text(words + "\n")
     script = (
         f"mount -t tmpfs -o size=1500k tmpfs {mount} || exit 77\n"
-        f"PYTHONPATH={faults.TESTS} {faults.sys.executable} {faults.TESTS}/toy_driver.py {mount}/w {inputs}\n"
+        f"PYTHONPATH={faults.TESTS} {faults.sys.executable} {faults.TESTS}/toy_driver.py {mount}/w {inputs} --engine {engine}\n"
         f"code=$?\ncp -r {mount}/w {tmp_path}/after\nexit $code"
     )
     for flags in (["--mount"], ["--user", "--map-root-user", "--mount"]):

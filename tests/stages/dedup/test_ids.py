@@ -234,6 +234,19 @@ def test_a_record_that_came_in_twice_as_it_stands_stays_once(tmp_path: Path) -> 
     assert Counter(row["detail"] for row in ledger(tmp_path, done)) == {"kept: w": 30}
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_of_pages_of_one_id_date_and_text_the_first_by_source_and_offset_stays(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    pages = [
+        page("later", "x", own(1), 0, "v", 9),
+        page("first", "x", own(1), 0, "v", 8),
+        page("other", "x", own(1), 0, "w", 1),
+    ]
+    done = run(tmp_path, {f"s/{place}": [pages[n]] for place, n in enumerate(order)})
+    assert story(tmp_path, done)[0] == {("s", "first"): 1}
+
+
 def test_little_memory_makes_more_passes_and_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shards = shuffled(twice(), 6, random.Random(1))
     whole = run(tmp_path / "whole", shards)
