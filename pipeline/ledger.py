@@ -115,14 +115,15 @@ class ShardWriter:
         reason: str,
         *,
         failed: Sequence[FailedRule] = (),
+        value: float | None = None,
         kept_id: str | None = None,
         detail: str | None = None,
     ) -> None:
         """Drops one record; `record` gives id, url, snapshot, source and offset.
 
-        The first of `failed` gives the row's value and threshold.
+        The first of `failed` gives the row's value and threshold; `value` is what was measured where no rule decided.
         """
-        self._write(record, DROPPED, reason, failed, kept_id, detail)
+        self._write(record, DROPPED, reason, failed, kept_id, detail, value)
         self.counts.dropped[reason] += 1
 
     def quarantine(self, record: dict[str, Any], reason: str, detail: str | None = None) -> None:
@@ -138,6 +139,7 @@ class ShardWriter:
         failed: Sequence[FailedRule],
         kept_id: str | None,
         detail: str | None,
+        value: float | None = None,
     ) -> None:
         first = failed[0] if failed else None
         row = {name: record.get(name) for name in ("id", "url", "snapshot", "source", "offset")}
@@ -145,7 +147,7 @@ class ShardWriter:
             "stage": self._stage,
             "outcome": outcome,
             "reason": reason,
-            "value": first.value if first else None,
+            "value": first.value if first else value,
             "threshold": first.threshold if first else None,
             "kept_id": kept_id,
             "detail": detail[:1000] if detail else None,

@@ -226,16 +226,22 @@ def size(count: float) -> str:
     raise AssertionError
 
 
+def number_of(number: int, noun: str, plural: str = "") -> str:
+    """A number and what it counts: `1 shard`, `1,200 shards`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def describe(kind: str, facts: dict[str, Any]) -> str:
     """An event as one line for a person; empty for those that only machines want."""
     if kind == "stage_started":
         free = f" of {size(facts['disk_free'])} free" if facts["disk_free"] is not None else ""
-        return f"{facts['stage']}: {facts['shards']} shards, about {size(facts['disk_estimate'])} of disk{free}"
+        return f"{facts['stage']}: {number_of(facts['shards'], 'shard')}, about {size(facts['disk_estimate'])} of disk{free}"
     if kind == "stage_finished":
         counts = Counts.from_json(facts["counts"])
         kept = f", kept {counts.kept:,} of {counts.records:,} records" if counts.records else ""
         reused = f" ({facts['reused']} of {facts['tasks']} tasks were done before)" if facts["reused"] else ""
-        return f"{facts['stage']}: done in {duration(facts['seconds'])}{kept}{reused}"
+        ended = f"{facts['failed']} of {facts['tasks']} tasks FAILED," if facts["failed"] else "done"
+        return f"{facts['stage']}: {ended} in {duration(facts['seconds'])}{kept}{reused}"
     if kind == "retry":
         return f"  {facts['stage']} {facts['key']}: try {facts['attempt']} failed: {facts['error']}; trying again"
     if kind == "failed":

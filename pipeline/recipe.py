@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -15,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from curate.pipeline.config import Strict
 from curate.pipeline.errors import UsageError, nearest
+from curate.pipeline.stage import import_module
 
 
 class InputConfig(Strict):
@@ -91,15 +90,20 @@ def recipe_text(source: str) -> str:
     return _read(source)[1]
 
 
-def load_recipe(source: str, sections: Mapping[str, type[Strict]], settings: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    source: str, sections: Mapping[str, type[Strict]], settings: Sequence[str] = (), *, text: str | None = None
+) -> Recipe:
     """A recipe from a file or a shipped name, with `a.b=c` settings laid over it.
 
-    `sections` are the stages' configurations by name. Raises UsageError that names file, line, key and nearest valid key.
+    `sections` are the stages' configurations by name. With `text` the YAML is given, and `source` is only its name. Raises
+    UsageError that names file, line, key and nearest valid key.
     """
-    data, where = _load(source, seen=())
-    import_plugins(data.get("plugins") or [])
+    data, where = _load(source, (), text)
     for setting in settings:
         _apply(data, setting, where)
+    plugins = data.get("plugins") or []
+    if isinstance(plugins, list) and all(isinstance(name, str) for name in plugins):
+        import_plugins(plugins)
     fields: dict[str, Any] = {name: (model, Field(default_factory=model)) for name, model in sections.items()}
     model = create_model("Recipe", __base__=RecipeHead, **fields)
     try:
@@ -112,11 +116,9 @@ def load_recipe(source: str, sections: Mapping[str, type[Strict]], settings: Seq
 
 def import_plugins(modules: Sequence[str]) -> None:
     """Imports the user's own modules, from where Python finds them or the current folder; they register signals."""
-    if modules and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
     for module in modules:
         try:
-            importlib.import_module(module)
+            import_module(module)
         except ImportError as error:
             raise UsageError(f"plugins: cannot import {module!r}: {error}") from error
 
@@ -126,6 +128,8 @@ def _read(source: str) -> tuple[str, str]:
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
             return str(path), path.read_text("utf-8")
+        except FileNotFoundError:
+            raise UsageError(f"no such recipe file: {source}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read recipe {source}: {error}") from error
     names = shipped()
@@ -134,16 +138,20 @@ def _read(source: str) -> tuple[str, str]:
     return f"{source}.yaml", resources.files("curate.recipes").joinpath(f"{source}.yaml").read_text("utf-8")
 
 
-def _load(source: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
+def _load(
+    source: str, seen: tuple[str, ...], text: str | None = None
+) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
     """The merged data of a recipe and of what it extends, and where (file:line) each key stands."""
     if source in seen:
         raise UsageError(f"recipes extend each other in a circle: {' -> '.join([*seen, source])}")
-    file, text = _read(source)
+    file, text = _read(source) if text is None else (source, text)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{file} is not valid YAML: {error}") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        place = f"{file}:{mark.line + 1}" if mark else file
+        raise UsageError(f"{place}: not valid YAML: {problem or error}") from None
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -209,7 +217,8 @@ def _describe(item: Any, model: type[BaseModel], where: dict[tuple[str, ...], st
     known = path
     while known and known not in where:
         known = known[:-1]
-    place = where.get(known, source)
+    changed = (place for key, place in where.items() if place.startswith("--set") and key[: len(path)] == path)
+    place = next(changed, where.get(known, source))
     key = ".".join(path) or "recipe"
     if item["type"] == "extra_forbidden":
         return f"{place}: {key}: unknown key{nearest(path[-1], _keys_at(model, path[:-1]))}"

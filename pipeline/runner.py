@@ -93,8 +93,11 @@ class Runner:
         else:
             deciding = next(step.name for step in stage.steps if step.record_bearing)
             result.counts = sum((Counts.from_json(dict(done.counts)) for done in before[deciding]), Counts())
-            self._publish(stage, markers, result)
-            result.published = True
+            if (
+                markers or not result.failed
+            ):  # where everything failed, what there was before is worth more than nothing
+                self._publish(stage, markers, result)
+                result.published = True
         result.seconds = time.monotonic() - started
         self.display.event(
             "stage_finished", stage=stage.name, counts=result.counts.to_json(), seconds=round(result.seconds, 2),
@@ -290,10 +293,11 @@ def raise_if_incomplete(results: Sequence[StageResult], problems: Sequence[str])
     """Incomplete, with the list of shards that failed and sums that do not match; nothing where all is well."""
     lines = [f"{result.stage} {key}: {error}" for result in results for key, error in sorted(result.failed.items())]
     if lines or problems:
+        counted = [f"{len(lines)} failed"] * bool(lines) + [f"{len(problems)} sums do not match"] * bool(problems)
         raise Incomplete(
             "\n".join(
                 [
-                    f"not complete: {len(lines)} failed, {len(problems)} sums do not match",
+                    f"not complete: {', '.join(counted)}",
                     *lines,
                     *problems,
                     "run the same command again to try the failed ones once more",

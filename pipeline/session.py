@@ -5,17 +5,16 @@ Stages are named by import path, so that nothing heavy is loaded before it is us
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from curate.pipeline.config import Strict
 from curate.pipeline.engines import Engine
 from curate.pipeline.errors import UsageError
 from curate.pipeline.inputs import find_inputs
 from curate.pipeline.progress import Display
-from curate.pipeline.recipe import InputConfig, Recipe, load_recipe
+from curate.pipeline.recipe import Recipe, load_recipe
 from curate.pipeline.runner import StageResult, open_runner, raise_if_incomplete, upstream_shards
 from curate.pipeline.stage import File, Shard, Stage, load
 from curate.pipeline.status import stage_statuses
@@ -51,6 +50,17 @@ def read_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
     return load_recipe(source, sections(), settings)
 
 
+def check_settings(settings: Sequence[str], first: str) -> None:
+    """UsageError if a setting changes a stage before the first one that the command runs: it would change nothing."""
+    order = [*STAGES, "mix"]
+    for setting in settings:
+        section = setting.split("=", 1)[0].split(".", 1)[0].strip()
+        if section in order and order.index(section) < order.index(first):
+            raise UsageError(
+                f"--set {setting}: {section} is not run by this command: `curate run {section}`, or all, reads it"
+            )
+
+
 def workspace_recipe(
     workspace: Workspace,
     source: str | None,
@@ -60,29 +70,36 @@ def workspace_recipe(
 ) -> Recipe:
     """The recipe for a command on this workspace: the one given, else the workspace's own, else the default.
 
-    `inputs` and `snapshot` replace those of the recipe.
+    `inputs` and `snapshot` replace those of the recipe; a recipe that names no input reads what the workspace was made from.
     """
-    import yaml
-
     settings = list(settings)
     if inputs:
-        settings.append("input.paths=" + yaml.safe_dump(list(inputs), default_flow_style=True, width=1 << 20).strip())
+        settings.append("input.paths=" + _flow(list(inputs)))
     if snapshot is not None:
-        settings.append(f"input.snapshot={yaml.safe_dump(snapshot).splitlines()[0]}")
-    if source is None and workspace.exists(RECIPE):
-        with _local_copy(workspace) as path:
-            return read_recipe(path, settings)
-    return read_recipe(source or DEFAULT_RECIPE, settings)
+        settings.append("input.snapshot=" + _flow(snapshot))
+    own = _own_recipe(workspace)
+    if source is None and own is not None:
+        return load_recipe(f"{workspace.url}/{RECIPE}", sections(), settings, text=own)
+    recipe = read_recipe(source or DEFAULT_RECIPE, settings)
+    if not recipe.head.input.paths and own is not None:
+        given = load_recipe(f"{workspace.url}/{RECIPE}", sections(), text=own).head.input
+        config = recipe.head.input.model_copy(update={"paths": given.paths, "snapshot": snapshot or given.snapshot})
+        recipe = Recipe(recipe.head.model_copy(update={"input": config}), recipe.sections)
+    return recipe
 
 
-@contextlib.contextmanager
-def _local_copy(workspace: Workspace) -> Iterator[str]:
-    """The workspace's recipe as a local file, for as long as the block lasts."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / RECIPE
+def _flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    return json.dumps(value)
+
+
+def _own_recipe(workspace: Workspace) -> str | None:
+    """The YAML that earlier commands left in the workspace."""
+    try:
         with workspace.open(RECIPE) as stream:
-            path.write_bytes(stream.read())
-        yield str(path)
+            return stream.read().decode()
+    except FileNotFoundError:
+        return None
 
 
 def run_stages(
@@ -100,7 +117,6 @@ def run_stages(
     results = []
     with open_runner(workspace, recipe, engine, display) as runner:
         inputs = _input_shards(workspace, recipe, display) if stage(names[0]).after is None else None
-        workspace.write_bytes(RECIPE, _without_secrets(recipe).encode())
         for position, name in enumerate(names):
             current = stage(name)
             if current.after is None:
@@ -111,6 +127,8 @@ def run_stages(
                 shards = upstream_shards(workspace, current.after)
             result = runner.run(current, shards)
             results.append(result)
+            if result.published:
+                _keep_recipe(workspace, recipe, names[0])
             if not result.published or (result.failed and len(result.failed) == result.shards):
                 break  # there is nothing for the next stage to go on with
     problems = [problem for status in stage_statuses(workspace, list(STAGES)) for problem in status.problems]
@@ -140,9 +158,19 @@ def _input_shards(workspace: Workspace, recipe: Recipe, display: Display) -> lis
     ]
 
 
-def _without_secrets(recipe: Recipe) -> str:
-    """The resolved recipe with credentials and query strings taken out of its input paths."""
-    paths = [redact(path) for path in recipe.head.input.paths]
-    config = InputConfig(**{**recipe.head.input.model_dump(), "paths": paths})
-    head = recipe.head.model_copy(update={"input": config})
-    return Recipe(head, recipe.sections).to_yaml()
+def _keep_recipe(workspace: Workspace, recipe: Recipe, first: str) -> None:
+    """Writes `recipe.yaml`: what the stages were run with. Those before `first` keep what they were run with.
+
+    Credentials and query strings are taken out of the input's paths.
+    """
+    own = _own_recipe(workspace)
+    kept = dict(recipe.sections)
+    config = recipe.head.input
+    if own is not None and first != "extract":
+        old = load_recipe(f"{workspace.url}/{RECIPE}", sections(), text=own)
+        earlier = [*STAGES, "mix"]
+        kept |= {name: old.sections[name] for name in earlier[: earlier.index(first)]}
+        config = old.head.input
+    paths = [redact(path) for path in config.paths]
+    head = recipe.head.model_copy(update={"input": config.model_copy(update={"paths": paths})})
+    workspace.write_bytes(RECIPE, Recipe(head, kept).to_yaml().encode())

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 from curate.pipeline.config import Strict
@@ -195,10 +198,17 @@ def one_task_a_shard(planning: Planning) -> list[Task]:
     ]
 
 
+def import_module(name: str) -> ModuleType:
+    """A module, our own or the user's: from where Python finds it, or else from the current folder."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    return importlib.import_module(name)
+
+
 def load(path: str) -> Any:
     """What an import path `module:name` names; UsageError if it is not there."""
     module, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"cannot load {path}: {error}") from error

@@ -26,8 +26,10 @@ class StageStatus:
     failed: list[dict[str, str]]
     counts: Counts
     stale: bool = False
-    """An earlier stage has run since; the next `curate run` brings it up to date."""
+    """An earlier stage has run since, or is out of date itself; `curate run all` brings it up to date."""
     problems: list[str] = field(default_factory=list)
+    verified: tuple[int, int] | None = None
+    """Files whose rows were counted, and their rows; None where nobody asked."""
 
     def to_json(self) -> dict[str, Any]:
         seconds = self.counts.seconds.get("total", 0.0)
@@ -39,15 +41,17 @@ class StageStatus:
             "failures": self.failed,
             "stale": self.stale,
             "problems": self.problems,
+            "verified": None if self.verified is None else dict(zip(("files", "rows"), self.verified, strict=True)),
         }
 
 
 def stage_statuses(workspace: Workspace, stages: Sequence[str], *, verify: bool = False) -> list[StageStatus]:
     """The stages that have run here, in order, their sums checked within each shard and from stage to stage.
 
-    `verify` also reads every file's footer: rows in `docs` are the kept ones, rows in `ledger` the others.
+    `verify` also reads every file's footer: rows in `docs` are the kept ones, rows in `ledger` the others, rows in
+    `measures` all of them.
     """
-    statuses = []
+    statuses: list[StageStatus] = []
     before: dict[str, dict[str, Any]] | None = None
     for stage in stages:
         manifest = read_manifest(workspace, stage)
@@ -60,15 +64,20 @@ def stage_statuses(workspace: Workspace, stages: Sequence[str], *, verify: bool 
         for key, entry in sorted(entries.items()):
             _check_shard(status, key, entry, None if before is None else before.get(key))
             if verify:
-                status.problems += _check_files(workspace, stage, key, entry)
+                _check_files(workspace, status, key, entry)
         if before is not None:
             lost = set(before) - set(entries) - {item["key"] for item in manifest["failed"]}
-            status.stale = status.stale or bool(lost)
+            status.stale = status.stale or bool(lost) or statuses[-1].stale
         if {**total.to_json(), "seconds": None} != {**manifest["counts"], "seconds": None}:
             status.problems.append(f"{stage}: the manifest's totals are not the sums of its shards")
         statuses.append(status)
         before = entries
     return statuses
+
+
+def stale_stages(workspace: Workspace, stages: Sequence[str]) -> list[str]:
+    """The stages that are out of date, in order: an earlier one has run since, so their documents are of another run."""
+    return [status.stage for status in stage_statuses(workspace, stages) if status.stale]
 
 
 def _check_shard(status: StageStatus, key: str, entry: dict[str, Any], above: dict[str, Any] | None) -> None:
@@ -85,20 +94,24 @@ def _check_shard(status: StageStatus, key: str, entry: dict[str, Any], above: di
         )
 
 
-def _check_files(workspace: Workspace, stage: str, key: str, entry: dict[str, Any]) -> list[str]:
+def _check_files(workspace: Workspace, status: StageStatus, key: str, entry: dict[str, Any]) -> None:
     counts = Counts.from_json(entry["counts"])
-    problems = []
-    for name, expected in (("docs", counts.kept), ("ledger", counts.records - counts.kept)):
+    expected = {"docs": counts.kept, "ledger": counts.records - counts.kept, "measures": counts.records}
+    files, rows = status.verified or (0, 0)
+    for name in (name for name in expected if name in entry):
         path = entry[name]["path"]
         try:
             with workspace.open(path) as stream:
                 found = pq.read_metadata(stream).num_rows
         except (OSError, ValueError) as error:  # Arrow's errors are of these two kinds
-            problems.append(f"{stage} {key}: cannot read {path}: {error}")
+            status.problems.append(f"{status.stage} {key}: cannot read {path}: {error}")
             continue
-        if found != expected:
-            problems.append(f"{stage} {key}: {path} has {found} rows, {expected} were counted")
-    return problems
+        files, rows = files + 1, rows + found
+        if found != expected[name]:
+            status.problems.append(
+                f"{status.stage} {key}: {path} has {found} rows, {expected[name]} were counted"
+            )
+    status.verified = (files, rows)
 
 
 def running(workspace: Workspace) -> dict[str, Any] | None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from curate.pipeline.progress import duration
+from curate.pipeline.progress import duration, number_of
 from curate.pipeline.status import StageStatus
+from curate.pipeline.workspace import Workspace
+
+WIDTH = 110
+"""Columns after which a list of values goes on in the next line."""
+_INDENT = " " * 23
+_TAIL_BYTES = 1 << 18
 
 
 def status_lines(statuses: Sequence[StageStatus], now: dict[str, Any] | None) -> list[str]:
@@ -15,7 +22,7 @@ def status_lines(statuses: Sequence[StageStatus], now: dict[str, Any] | None) ->
     for status in statuses:
         counts = status.counts
         share = f" ({counts.kept / counts.records:.1%})" if counts.records else ""
-        state = f"{status.shards} shards done" + (f", {len(status.failed)} FAILED" if status.failed else "")
+        state = f"{number_of(status.shards, 'shard')} done" + (f", {len(status.failed)} FAILED" if status.failed else "")
         seconds = counts.seconds.get("total", 0.0)
         speed = f", {counts.records / seconds:,.0f} records/s a worker" if seconds else ""
         lines.append(f"{status.stage:9} {state}; {counts.records:,} records in, {counts.kept:,} kept{share}{speed}")
@@ -26,8 +33,11 @@ def status_lines(statuses: Sequence[StageStatus], now: dict[str, Any] | None) ->
         if counts.ignored:
             ignored = ", ".join(f"{number:,} {printable(kind)}" for kind, number in sorted(counts.ignored.items()))
             lines.append(f"{'':10}not records: {ignored}")
-        check = "MISMATCH" if status.problems else "in = kept + dropped + quarantined"
-        lines.append(f"{'':10}sums: {check}" + ("; out of date, run it again" if status.stale else ""))
+        check = "SUMS DO NOT MATCH" if status.problems else "sums agree: in = kept + dropped + quarantined"
+        if status.verified is not None:
+            files, rows = status.verified
+            check += f"; verified: {number_of(files, 'file')}, {number_of(rows, 'row')}"
+        lines.append(f"{'':10}{check}" + ("; OUT OF DATE, run it again" if status.stale else ""))
     if now is not None:
         left = "" if now.get("seconds_left") is None else f", {duration(now['seconds_left'])} left"
         driver = now["driver"]
@@ -38,28 +48,168 @@ def status_lines(statuses: Sequence[StageStatus], now: dict[str, Any] | None) ->
     return lines
 
 
-def story_lines(story: Sequence[dict[str, Any]]) -> list[str]:
-    """What `curate why` prints: a heading a stage, then what was measured and decided there."""
+def extra_lines(workspace: Workspace) -> list[str]:
+    """A line each for the mix and the training run, where they exist: tokens and budget, step and validation loss."""
     lines = []
+    mix = workspace.read_json("mix/tokens.json")
+    if isinstance(mix, dict) and "tokens" in mix:
+        held = mix.get("validation", {}).get("tokens", 0)
+        budget = f" of a budget of {mix['budget']:,}" if mix.get("budget") is not None else ""
+        documents = number_of(mix.get("documents", 0), "document")
+        lines.append(f"{'mix':9} {mix['tokens']:,} tokens{budget} in {documents}; {held:,} held out for validation")
+    result = workspace.read_json("pretrain/result.json")
+    last = _training(workspace, result if isinstance(result, dict) else None)
+    if last:
+        lines.append(f"{'pretrain':9} {last}")
+    return lines
+
+
+def _training(workspace: Workspace, result: dict[str, Any] | None) -> str:
+    """Where the training run stands: by its result, else by the end of its log; empty where there is neither."""
+    if result is not None:
+        step, state, scores = result.get("steps"), "done", result.get("validation")
+    else:
+        entries = list(_log_end(workspace))
+        step = max((entry["step"] for entry in entries if isinstance(entry.get("step"), int)), default=None)
+        state = "not finished"
+        scores = next((entry["validation"] for entry in reversed(entries) if entry.get("validation")), None)
+    if step is None:
+        return ""
+    loss = f"validation loss {scores['loss']:.4f}" if scores else "no validation yet"
+    bits = f", {scores['bits_per_byte']:.3f} bits per byte" if scores and scores.get("bits_per_byte") else ""
+    return f"{state}: step {step:,}, {loss}{bits}"
+
+
+def _log_end(workspace: Workspace) -> Iterator[dict[str, Any]]:
+    """The last entries of `pretrain/log.jsonl`; a line cut by the reading or by a crash is passed over."""
+    name = "pretrain/log.jsonl"
+    if not workspace.exists(name):
+        return
+    with workspace.open(name) as stream:
+        stream.seek(max(workspace.size(name) - _TAIL_BYTES, 0))
+        tail = stream.read()
+    for line in tail.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            yield entry
+
+
+def story_lines(story: Sequence[dict[str, Any]]) -> list[str]:
+    """What `curate why` prints: each record once, then a line a stage with what that stage added or decided."""
+    lines: list[str] = []
+    for chapters in _by_record(story):
+        records = [chapter["record"] for chapter in chapters]
+        known = {name: value for record in reversed(records) for name, value in record.items()}
+        place = f"{known['source']}:{known['offset']}" if "source" in known and "offset" in known else ""
+        if lines:
+            lines.append("")
+        lines.append(f"{printable(known.get('id', '(no id)'))}  {printable(known.get('url', '(no URL)'))}")
+        for name, value in (
+            ("title", known.get("title")),
+            ("date", known.get("date")),
+            ("source", place or known.get("source")),
+            ("shard", chapters[0]["shard"]),
+        ):
+            if value:
+                lines.append(f"  {name:9}{printable(value)}")
+        for chapter in chapters:
+            outcome = chapter["outcome"] if chapter["outcome"] == "kept" else chapter["outcome"].upper()
+            said = list(_said(chapter["stage"], chapter["record"])) or [""]
+            lines.append(f"  {chapter['stage']:9}{outcome:12}{said[0]}".rstrip())
+            lines += [_INDENT + line for line in said[1:]]
+    return lines
+
+
+def _by_record(story: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The chapters of each record, in order. The mix names no place: its rows go to the record that was kept until then."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for chapter in story:
         record = chapter["record"]
-        lines.append(f"{chapter['stage']}: {chapter['outcome'].upper()} (shard {chapter['shard']})")
-        failed = record.get("failed") or []
-        if "reason" in record:
-            lines.append(f"  reason: {printable(record['reason'])}")
-        lines += [
-            f"  {printable(rule['rule'])} = {_number(rule['value'])}, {rule['bound']} {_number(rule['threshold'])}"
-            for rule in failed
+        key = tuple(record.get(name) for name in ("snapshot", "id", "source", "offset"))
+        if chapter["stage"] == "mix":
+            ends = [other for other in groups if other[:2] == key[:2] and groups[other][-1]["outcome"] == "kept"]
+            key = ends[0] if ends else key
+        groups.setdefault(key, []).append(chapter)
+    return list(groups.values())
+
+
+def _said(stage: str, record: Mapping[str, Any]) -> Iterator[str]:
+    """What a stage decided on a record, and what it added to it, in lines."""
+    failed = record.get("failed") or []
+    if "reason" in record:
+        if record["reason"] != (failed[0]["rule"] if failed else None):
+            value = "" if record.get("value") is None else f" {_number(record['value'])}"
+            detail = f": {printable(record['detail'])}" if record.get("detail") else ""
+            yield f"{printable(record['reason'])}{value}{detail}"
+        yield from (_rule(rule, record) for rule in failed)
+    if record.get("kept_id") and record["kept_id"] != record.get("id"):
+        yield f"page kept: {printable(record['kept_id'])}  {printable(record.get('kept_url', ''))}".rstrip()
+    yield from _wrapped(_added(stage, record))
+    if stage == "filter" and record.get("signals"):
+        named = {rule["rule"] for rule in failed}
+        rest = [
+            f"{printable(name)} {_number(value)}"
+            for name, value in record["signals"].items()
+            if name not in named and value is not None
         ]
-        if "kept_id" in record:
-            lines.append(f"  kept instead: {printable(record['kept_id'])}")
-        for name, value in record.items():
-            if name not in ("reason", "failed", "kept_id", "value", "threshold", "signals"):
-                lines.append(f"  {name}: {printable(value)}")
-        signals = {name: value for name, value in (record.get("signals") or {}).items() if value is not None}
-        if signals:
-            lines.append("  signals: " + ", ".join(f"{name} {_number(value)}" for name, value in signals.items()))
-    return lines
+        yield from _wrapped(rest, "also measured: " if named else "measured: ")
+
+
+def _rule(rule: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    name, bound, threshold = printable(rule["rule"]), rule["bound"], rule["threshold"]
+    if threshold is None:  # the language itself, whose value is the model's score
+        return f"{name} {printable(record.get('language', ''))} ({_number(rule['value'])}) is not one that is wanted"
+    limit = f"is {'true' if threshold else 'false'}" if bound == "is" else f"{bound} {_number(threshold)}"
+    return f"{name} {_number(rule['value'])}, {limit}"
+
+
+def _added(stage: str, record: Mapping[str, Any]) -> list[str]:
+    """The columns that a stage fills, in words."""
+    if stage == "extract":
+        names = ("engine", "truncated", "robots", "license")
+        found = [f"{name} {printable(record[name])}" for name in names if record.get(name)]
+        found += ["has math"] if record.get("has_math") else []
+        return found + ([f"declares language {printable(record['language'])}"] if record.get("language") else [])
+    if stage == "filter":
+        if not record.get("language"):
+            return []
+        return [f"language {printable(record['language'])} ({_number(record.get('language_score'))})"]
+    if stage == "dedup" and "duplicates" in record:
+        copies = record["duplicates"] - 1
+        return [f"stands for {number_of(copies, 'copy', 'copies')} more" if copies else "no copy"]
+    if stage == "classify" and "reason" not in record:
+        found = [f"{name} {_number(record[name])}" for name in ("quality", "math", "edu") if name in record]
+        topic = f"topic {printable(record['topic'])}" if record.get("topic") else ""
+        score = f" ({_number(record['topic_score'])})" if topic and "topic_score" in record else ""
+        return found + ([topic + score] if topic else [])
+    if stage == "mix":
+        return _mixed(record)
+    return []
+
+
+def _mixed(record: Mapping[str, Any]) -> list[str]:
+    found = [f"bucket {printable(record.get('bucket', ''))}"]
+    if record.get("split") == "validation":
+        found.append("held out for validation")
+    else:
+        found.append(f"in training {number_of(record.get('repeats', 1), 'time')}")
+    found.append(f"{number_of(record.get('tokens', 0), 'token')} each time")
+    return found
+
+
+def _wrapped(items: Iterable[str], head: str = "") -> Iterator[str]:
+    """Items joined by commas, in lines of at most WIDTH columns (a longer item has a line of its own)."""
+    line = head
+    for item in items:
+        if line not in ("", head) and len(_INDENT) + len(line) + len(item) > WIDTH:
+            yield line.rstrip()
+            line = ""
+        line += f"{item}, "
+    if line != head:
+        yield line.removesuffix(", ")
 
 
 def printable(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,8 +19,11 @@ from curate.pipeline.workspace import Workspace
 MIX_MANIFEST = "mix/manifest.parquet"
 _SHOWN = (
     "id", "url", "date", "snapshot", "source", "offset", "title", "language", "language_score", "engine", "has_math",
-    "truncated", "robots", "license", "duplicates", "quality", "math", "edu", "topic", "signals",
+    "truncated", "robots", "license", "duplicates", "quality", "math", "edu", "topic", "topic_score", "signals",
 )  # fmt: skip
+
+Entry = dict[str, Any]
+"""A shard in a manifest."""
 
 
 def index_key(value: str) -> int:
@@ -31,66 +34,119 @@ def index_key(value: str) -> int:
 def why(workspace: Workspace, wanted: str, stages: Sequence[str]) -> list[dict[str, Any]]:
     """What each stage did with the record(s) of that id or URL, in order; one dictionary a stage and record.
 
-    Keys: stage, outcome (kept, dropped, quarantined), shard, and `record`: the row of the documents or of the ledger.
-    Only the shards whose index holds the hash are read. Raises UsageError where extract has not run or knows it not.
+    Keys: stage, outcome (kept, dropped, quarantined), shard, and `record`: the row of the documents or of the ledger. What
+    filter dropped has its `signals` too, and a duplicate `kept_url`, the URL of the page kept.
+
+    Only the shards whose index holds the hash are read; where extract ran in another workspace there is no index, and the
+    ids and URLs of every shard are read instead. Raises UsageError where no stage has run or none knows the record.
     """
     wanted = wanted.removeprefix("<urn:uuid:").removesuffix(">").removeprefix("urn:uuid:")
-    manifest = read_manifest(workspace, stages[0])
-    if manifest is None:
+    manifests = {stage: found for stage in stages if (found := read_manifest(workspace, stage)) is not None}
+    if not manifests:
         raise UsageError(f"{workspace.url} has no finished {stages[0]} stage: run `curate run {stages[0]}` first")
-    shards = _shards_with(workspace, manifest, wanted)
+    shards = _shards_with(workspace, next(iter(manifests.values())), {wanted})
     story: list[dict[str, Any]] = []
     ids: set[str] = set()
-    for stage in stages:
-        current = read_manifest(workspace, stage)
-        for entry in current["shards"] if current else ():
+    for stage, manifest in manifests.items():
+        for entry in manifest["shards"]:
             if entry["key"] in shards:
-                for found in _find(workspace, stage, entry, wanted, ids):
-                    story.append(found)
-                    if found["record"].get("id"):
-                        ids.add(found["record"]["id"])
-    story += _in_mix(workspace, ids)
+                story += _chapters(workspace, stage, entry, wanted, ids)
+        ids |= {chapter["record"]["id"] for chapter in story if chapter["record"].get("id")}
     if not story:
         raise UsageError(f"no record with id or URL {wanted!r} came into {workspace.url}")
-    return story
+    _name_pages_kept(workspace, manifests, story)
+    return story + list(_in_mix(workspace, {(item["record"].get("snapshot"), item["record"].get("id")) for item in story}))
 
 
-def _in_mix(workspace: Workspace, ids: set[str]) -> Iterator[dict[str, Any]]:
-    """How often the record is in the mix, where there is one: its rows of `mix/manifest.parquet`."""
-    if not ids or not workspace.exists(MIX_MANIFEST):
-        return
-    with workspace.open(MIX_MANIFEST) as stream, pq.ParquetFile(stream) as file:
-        for batch in file.iter_batches():
-            for record in batch.filter(pc.is_in(batch.column("id"), pa.array(sorted(ids)))).to_pylist():
-                yield {"stage": "mix", "outcome": "kept", "shard": MIX_MANIFEST, "record": record}
+def _shards_with(workspace: Workspace, manifest: Mapping[str, Any], wanted: Collection[str]) -> set[str]:
+    """Keys of the shards that hold a record of one of these ids or URLs."""
+    keys = pa.array([index_key(value) for value in wanted], pa.uint64())
 
-
-def _shards_with(workspace: Workspace, manifest: dict[str, Any], wanted: str) -> set[str]:
-    key = pa.scalar(index_key(wanted), pa.uint64())
-
-    def holds(entry: dict[str, Any]) -> str | None:
+    def holds(entry: Entry) -> bool:
+        if "index" not in entry:
+            return any(
+                next(_rows_of(workspace, entry[name]["path"], ("id",), wanted), None) is not None
+                for name in ("docs", "ledger")
+            )
         with workspace.open(entry["index"]["path"]) as stream:
-            table = pq.read_table(stream, columns=["key"], filters=pc.field("key") == key, use_threads=False)
-        return entry["key"] if table.num_rows else None
+            matching = pc.field("key").isin(keys)
+            return bool(pq.read_table(stream, columns=["key"], filters=matching, use_threads=False).num_rows)
 
     with ThreadPoolExecutor(4 if workspace.is_local else 64) as pool:
-        return {found for found in pool.map(holds, manifest["shards"]) if found is not None}
+        found = pool.map(holds, manifest["shards"])
+        return {entry["key"] for entry, held in zip(manifest["shards"], found, strict=True) if held}
 
 
-def _find(
-    workspace: Workspace, stage: str, entry: dict[str, Any], wanted: str, ids: set[str]
+def _chapters(
+    workspace: Workspace, stage: str, entry: Entry, wanted: str, ids: Collection[str]
 ) -> Iterator[dict[str, Any]]:
     for name in ("docs", "ledger"):
-        with workspace.open(entry[name]["path"]) as stream, pq.ParquetFile(stream) as file:
-            columns = [
-                column for column in dict.fromkeys((*_SHOWN, *LEDGER.names)) if column in file.schema_arrow.names
-            ]
-            for batch in file.iter_batches(columns=columns):
-                match = pc.or_kleene(
-                    pc.equal(batch.column("url"), wanted), pc.is_in(batch.column("id"), pa.array([wanted, *ids]))
-                )
-                for record in batch.filter(pc.fill_null(match, False)).to_pylist():
-                    outcome = record.pop("outcome", None) or "kept"
-                    record.pop("stage", None)
-                    shown = {key: value for key, value in record.items() if value is not None}
-                    yield {"stage": stage, "outcome": outcome, "shard": entry["key"], "record": shown}
+        for record in _rows_of(workspace, entry[name]["path"], (*_SHOWN, *LEDGER.names), {wanted, *ids}):
+            outcome = record.pop("outcome", None) or "kept"
+            record.pop("stage", None)
+            if name == "ledger" and "measures" in entry and record.get("id"):
+                record |= _measured(workspace, entry["measures"]["path"], record["id"])
+            yield {"stage": stage, "outcome": outcome, "shard": entry["key"], "record": record}
+
+
+def _rows_of(
+    workspace: Workspace, path: str, columns: Sequence[str], wanted: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """Rows whose id or URL is wanted, without nulls; ids and URLs are read first, the rest of matching row groups only."""
+    values = pa.array(sorted(wanted))
+    with workspace.open(path) as stream, pq.ParquetFile(stream) as file:
+        there = set(file.schema_arrow.names)
+        names = [name for name in dict.fromkeys(columns) if name in there]
+        keys = [name for name in ("id", "url") if name in there]
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=keys, use_threads=False)
+            matches = [pc.is_in(table.column(name), values) for name in keys]
+            rows = pc.indices_nonzero(matches[0] if len(matches) == 1 else pc.or_(*matches))
+            if len(rows):
+                for record in file.read_row_group(group, columns=names, use_threads=False).take(rows).to_pylist():
+                    yield {name: value for name, value in record.items() if value is not None}
+
+
+def _measured(workspace: Workspace, path: str, identity: str) -> dict[str, Any]:
+    """The signals of a record that filter dropped, and its language, from the table of all that was measured."""
+    if not workspace.exists(path):
+        return {}
+    with workspace.open(path) as stream:
+        names = pq.read_schema(stream).names
+    for row in _rows_of(workspace, path, names, {identity}):
+        del row["id"]
+        language = {name: row.pop(name) for name in ("language", "language_score") if name in row}
+        return {**language, "signals": row}
+    return {}
+
+
+def _name_pages_kept(workspace: Workspace, manifests: Mapping[str, Any], story: Sequence[dict[str, Any]]) -> None:
+    """Adds `kept_url` to the records that were dropped as copies of another page."""
+    copies = [
+        (chapter["stage"], chapter["record"])
+        for chapter in story
+        if chapter["record"].get("kept_id") not in (None, chapter["record"].get("id"))
+    ]
+    wanted = {record["kept_id"] for _, record in copies}
+    shards = _shards_with(workspace, next(iter(manifests.values())), wanted) if wanted else set()
+    for stage in dict.fromkeys(stage for stage, _ in copies):
+        pages: dict[str, str] = {}
+        for entry in manifests[stage]["shards"]:
+            if entry["key"] in shards:
+                for page in _rows_of(workspace, entry["docs"]["path"], ("id", "url"), wanted):
+                    pages.setdefault(page.get("id", ""), page.get("url", ""))
+        for where, record in copies:
+            if where == stage and pages.get(record["kept_id"]):
+                record["kept_url"] = pages[record["kept_id"]]
+
+
+def _in_mix(workspace: Workspace, records: Collection[tuple[Any, Any]]) -> Iterator[dict[str, Any]]:
+    """How often these records (snapshot, id) are in the mix, where there is one: their rows of `mix/manifest.parquet`."""
+    ids = {identity for _, identity in records if identity}
+    if not ids or not workspace.exists(MIX_MANIFEST):
+        return
+    with workspace.open(MIX_MANIFEST) as stream:
+        names = pq.read_schema(stream).names
+    for record in _rows_of(workspace, MIX_MANIFEST, names, ids):
+        if (record.get("snapshot"), record["id"]) in records:
+            yield {"stage": "mix", "outcome": "kept", "shard": MIX_MANIFEST, "record": record}

@@ -23,6 +23,7 @@ from curate.pipeline.errors import CurateError
 from curate.pipeline.work import Call, Outcome, execute
 
 POLL_SECONDS = 1.0
+NODES_SECONDS = 30.0
 
 
 class _Tally:
@@ -58,6 +59,7 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, workers: int | None, address: str | None, tasks_per_worker: int) -> None:
+        _authenticate(address)
         try:
             import ray
         except ImportError as error:
@@ -66,13 +68,14 @@ class RayEngine:
         self._limit = workers
         self._pending: dict[Any, Call] = {}
         self._last_poll = 0.0
+        self._largest, self._looked = 0, float("-inf")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         if address is None:
             options |= {"num_cpus": workers or usable_cores(), "include_dashboard": False, "_temp_dir": _short_temp()}
         else:
             options |= {"address": address}
         options["runtime_env"] = {"env_vars": dict(ONE_THREAD)} | _code(address)
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
@@ -86,8 +89,17 @@ class RayEngine:
         return min(self._limit, cores) if self._limit else 2 * cores
 
     def submit(self, call: Call) -> None:
-        task = self._remote.options(memory=call.task.memory, name=f"{call.task.stage}/{call.task.step}/{call.task.key}")
+        memory = min(call.task.memory, self._largest_node())  # more than any node has would wait for ever
+        task = self._remote.options(memory=memory, name=f"{call.task.stage}/{call.task.step}/{call.task.key}")
         self._pending[task.remote(call, self._tally)] = call
+
+    def _largest_node(self) -> int:
+        """Bytes of memory that the largest node offers to tasks."""
+        if time.monotonic() - self._looked > NODES_SECONDS:
+            nodes = [node["Resources"].get("memory", 0) for node in self._ray.nodes() if node["Alive"]]
+            self._largest = int(max(nodes, default=0)) or 1 << 62
+            self._looked = time.monotonic()
+        return self._largest
 
     def wait(self, timeout: float) -> list[Outcome | Progress]:
         if not self._pending:
@@ -115,6 +127,17 @@ class RayEngine:
                 self._ray.cancel(reference, force=True)
         self._pending.clear()
         self._ray.shutdown()
+
+
+def _authenticate(address: str | None) -> None:
+    """Shows the cluster our token where the user has one: Ray does so by itself for clusters that it starts, no others.
+
+    Read once, when Ray is imported. A cluster without authentication takes no notice of a token.
+    """
+    token = Path.home() / ".ray" / "auth_token"
+    has_one = token.exists() or "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if address is not None and has_one:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _short_temp() -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from curate.pipeline.inputs import format_by_name
-from curate.pipeline.stage import Planning, Stage, Step, Task
+from curate.pipeline.stage import Planning, Stage, Step, Task, load
 from curate.pipeline.workspace import redact
 from curate.stages.extract.config import ExtractConfig
 
 
 def plan(planning: Planning) -> list[Task]:
-    """A task a shard: outputs `docs`, `ledger` and `index`; input `input`; params `source`, `format` and `snapshot`."""
+    """A task a shard: outputs `docs`, `ledger` and `index`; input `input`; params `source`, `format` and `snapshot`.
+
+    Raises UsageError where the user's own engine is not there, before any work.
+    """
+    if ":" in planning.config.engine:
+        load(planning.config.engine)
     return [
         Task(
             planning.stage,
@@ -31,7 +36,7 @@ def plan(planning: Planning) -> list[Task]:
 
 STAGE = Stage(
     name="extract",
-    version=1,
+    version=2,
     config=ExtractConfig,
     steps=(Step("extract", "curate.stages.extract.work:run", plan, record_bearing=True),),
     after=None,

@@ -30,6 +30,11 @@ CLI = ["-m", "curate.pipeline.cli"]
         (["pretrain", "-w", "W"], "curate mix"),
         (["status", "-w", "W"], "nothing has run"),
         (["why", "x", "-w", "W"], "run `curate run extract` first"),
+        (["run", "dedup", "-w", "W", "--input", "x"], "--input and --snapshot go with extract"),
+        (["run", "dedup", "-w", "W", "--set", "filter.rules.word_count.min=3"], "filter is not run by this command"),
+        (["run", "all", "-w", "W", "--input", "in.jsonl", "--set", "extract.engine=nosuch:f"], "cannot load nosuch:f"),
+        (["run", "all", "-w", "W", "--input", "in.jsonl", "--set", "plugins=[nosuch]"], "cannot import 'nosuch'"),
+        (["clean", "-w", "W"], "is no workspace"),
         (["recipes", "show", "nope"], "no recipe named 'nope'"),
         (["run", "all", "-w", "nosuch://x", "--input", "x"], "cannot open workspace"),
     ],
@@ -38,10 +43,40 @@ def test_bad_usage_gives_one_clear_error(
     arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "A text."}\n')
     code, out, err = faults.run([*CLI, *arguments])
     assert code == 2
     assert said in err
     assert "Traceback" not in out + err
+    assert not (tmp_path / "W" / "recipe.yaml").exists()  # what was refused is not remembered
+
+
+def test_a_setting_holds_for_later_commands_and_a_refused_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "A text."}\n')
+    (tmp_path / "bare.yaml").write_text("filter: {language: null}\n")
+    first = [*CLI, "run", "extract", "-w", "W", "--recipe", "bare.yaml", "--input", "in.jsonl"]
+    assert faults.run(first)[0] == 0
+    assert faults.run([*CLI, "run", "filter", "-w", "W", "--set", "filter.rules.word_count.min=2"])[0] == 0
+    assert faults.run([*CLI, "run", "filter", "-w", "W", "--set", "filter.rules.word_count.min=many"])[0] == 2
+    code, out, err = faults.run([*CLI, "run", "filter", "-w", "W", "--json"])
+    assert code == 0, err
+    (event,) = faults.events(out, "stage_finished")
+    assert event["reused"] == event["tasks"] == 1
+
+
+def test_a_new_recipe_that_names_no_input_reads_what_the_workspace_was_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "A text."}\n')
+    (tmp_path / "bare.yaml").write_text("filter: {language: null}\n")
+    assert faults.run([*CLI, "run", "extract", "-w", "W", "--recipe", "bare.yaml", "--input", "in.jsonl"])[0] == 0
+    code, out, err = faults.run([*CLI, "run", "extract", "-w", "W", "--recipe", "multilingual", "--json"])
+    assert code == 0, err
+    assert faults.events(out, "stage_finished")[0]["reused"] == 1
 
 
 def test_an_error_is_json_where_json_was_asked_for(tmp_path: Path) -> None:
@@ -97,8 +132,8 @@ def test_a_plugin_adds_a_signal_that_a_rule_uses(tmp_path: Path, monkeypatch: py
     )
     lines = [{"id": "calm", "text": "A calm text about a river."}, {"id": "loud", "text": "Buy!!! Now!!! Here!!!"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for stage in ("extract", "filter"):
-        code, _, err = faults.run([*CLI, "run", stage, "-w", "w", "--recipe", "mine.yaml", "--input", "in.jsonl"])
+    for stage in (["extract", "--input", "in.jsonl"], ["filter"]):
+        code, _, err = faults.run([*CLI, "run", *stage, "-w", "w", "--recipe", "mine.yaml"])
         assert code == 0, err
     code, out, err = faults.run([*CLI, "why", "loud", "-w", "w", "--json"])
     assert code == 0, err
