@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["Reference", "card", "list_models", "load", "names", "resolve"]
 
 HEURISTICS = {
-    "heuristic_lesson": ("1", "0–5, how much an English text looks like teaching material: a formula, no model"),
-    "heuristic_prose": ("1", "0–1, how much a text looks like written prose: a formula, no model"),
+    "heuristic_lesson": (
+        "1",
+        (0.0, 5.0),
+        "0–5, how much an English text looks like teaching material: a formula, no model",
+    ),
+    "heuristic_prose": ("1", (0.0, 1.0), "0–1, how much a text looks like written prose: a formula, no model"),
 }
-"""Version and description of each; a change of what one gives comes with a new version."""
+"""Version, range and description of each; a change of what one gives comes with a new version."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Reference:
     version: str = ""
     fingerprint: str = ""
     description: str = ""
+    scale: tuple[float, float] = (0.0, 1.0)
+    """The least and the greatest score; models of every kind, also from a file of one's own, give probabilities."""
 
 
 def names() -> tuple[str, ...]:
@@ -76,11 +82,11 @@ def resolve(name_or_path: str) -> Reference:
     """What a name or a path stands for, without loading it; UsageError with the nearest name where there is no such thing."""
     source, _, label = name_or_path.partition("#")
     if source in HEURISTICS:
-        version, description = HEURISTICS[source]
+        version, scale, description = HEURISTICS[source]
         if label:
             raise UsageError(f"{source} gives a score, no labels: leave out '#{label}'")
         fingerprint = hashlib.sha256(f"{source} {version}".encode()).hexdigest()
-        return Reference(source, "", "heuristic", "score", version, fingerprint, description)
+        return Reference(source, "", "heuristic", "score", version, fingerprint, description, scale)
     shipped = _shipped().get(source)
     if shipped is not None:
         if label and label not in shipped["labels"]:

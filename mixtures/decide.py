@@ -38,9 +38,14 @@ MANIFEST = pa.schema(
         ("split", pa.string()),
         ("repeats", pa.int32()),
         ("tokens", pa.int32()),
+        ("cut", pa.int32()),
     ]
 )
-"""One row a document of the mix: `split` is `train` or `validation`, `tokens` those of one whole copy."""
+"""One row a document of the mix: `split` is `train` or `validation`, `tokens` those of one whole copy, `repeats` its copies.
+
+`cut` is how many tokens are left out at the end of the last copy: 0 but for one document at most. So the sum of
+`tokens * repeats - cut` where `split` is `train` is the budget.
+"""
 MOST_BUCKETS = 100_000
 _BLOCK = 1 << 20
 
@@ -195,14 +200,17 @@ def _write_manifest(context: Context, repeats: npt.NDArray[np.int16], written: I
             with context.open(file) as stream:
                 for batch in read_batches(stream, ["id", "snapshot", "bucket", "tokens"]):
                     here = slice(first, first + batch.num_rows)
+                    left_out = np.zeros(batch.num_rows, np.int32)
                     if cut is not None and first <= cut.document < here.stop:
                         row = batch.slice(cut.document - first, 1).to_pylist()[0]
                         found = {name: row[name] for name in ("id", "snapshot", "bucket")}
+                        left_out[cut.document - first] = row["tokens"] - cut.tokens
                     inside = np.flatnonzero((repeats[here] > 0) | validation[here])
                     rows = batch.take(pa.array(inside))
                     columns = {name: rows.column(name) for name in ("id", "snapshot", "bucket", "tokens")}
                     columns["split"] = pc.if_else(pa.array(validation[here][inside]), "validation", "train")
                     columns["repeats"] = pa.array(np.maximum(repeats[here][inside], 1).astype(np.int32))
+                    columns["cut"] = pa.array(left_out[inside])
                     table.write(pa.RecordBatch.from_arrays([columns[name] for name in MANIFEST.names], schema=MANIFEST))
                     first = here.stop
     return found

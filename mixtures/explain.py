@@ -8,7 +8,7 @@ from typing import Any
 
 from curate.mixtures.stage import SUMMARY
 from curate.pipeline.errors import UsageError
-from curate.pipeline.workspace import Workspace
+from curate.pipeline.workspace import Workspace, redact
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def explain(workspace: Workspace) -> list[Bucket]:
     """The buckets of a finished mix, the largest of the mix first; UsageError where there is no mix."""
     summary = workspace.read_json(SUMMARY)
     if summary is None:
-        raise UsageError(f"{workspace!r} has no {SUMMARY}: run `curate mix` first")
+        raise UsageError(f"{redact(workspace.url)} has no {SUMMARY}: run `curate mix` first")
     found = [_bucket(name, values) for name, values in summary["buckets"].items()]
     return sorted(found, key=lambda bucket: (-bucket.tokens, -bucket.natural_tokens, bucket.name))
 

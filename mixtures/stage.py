@@ -159,7 +159,7 @@ def _absolute(path: str) -> str:
 
 STAGE = Stage(
     name="mix",
-    version=1,
+    version=2,
     config=MixConfig,
     steps=(
         Step("sample", "curate.mixtures.encode:sample", _plan_sample, reads=("tokenizer",)),

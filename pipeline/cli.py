@@ -282,7 +282,7 @@ def status(workspace: str, verify: bool, as_json: bool) -> None:
     """
     from curate.pipeline.errors import Incomplete
     from curate.pipeline.status import running, stage_statuses
-    from curate.pipeline.tables import status_lines
+    from curate.pipeline.tables import extra_lines, status_lines
     from curate.pipeline.workspace import Workspace
 
     place = Workspace(workspace)
@@ -293,7 +293,7 @@ def status(workspace: str, verify: bool, as_json: bool) -> None:
             f"nothing has run in {workspace}: begin with `curate run all --input … --workspace {workspace}`"
         )
     facts = {"running": now, "stages": [item.to_json() for item in statuses]}
-    _say(as_json, facts, *status_lines(statuses, now))
+    _say(as_json, facts, *status_lines(statuses, now), *extra_lines(place))
     problems = [problem for item in statuses for problem in item.problems]
     failures = [f"{item.stage} {failed['key']}: {failed['error']}" for item in statuses for failed in item.failed]
     if problems:

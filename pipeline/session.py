@@ -17,7 +17,7 @@ from curate.pipeline.progress import Display
 from curate.pipeline.recipe import Recipe, load_recipe
 from curate.pipeline.runner import StageResult, open_runner, raise_if_incomplete, upstream_shards
 from curate.pipeline.stage import File, Shard, Stage, load
-from curate.pipeline.status import stage_statuses
+from curate.pipeline.status import stage_statuses, stale_stages
 from curate.pipeline.workspace import Workspace, redact
 
 STAGES = {
@@ -124,6 +124,8 @@ def run_stages(
             elif position == 0 and source is not None:
                 shards = upstream_shards(source, current.after, external=True)
             else:
+                if position == 0:
+                    _refuse_stale(workspace, current)
                 shards = upstream_shards(workspace, current.after)
             result = runner.run(current, shards)
             results.append(result)
@@ -134,6 +136,15 @@ def run_stages(
     problems = [problem for status in stage_statuses(workspace, list(STAGES)) for problem in status.problems]
     raise_if_incomplete(results, problems)
     return results
+
+
+def _refuse_stale(workspace: Workspace, first: Stage) -> None:
+    """UsageError where the stages before the first one are of different runs: its documents would be of the older."""
+    order = [*STAGES, "mix"]
+    stale = stale_stages(workspace, order[: order.index(first.name)])
+    if stale:
+        again = f"`curate run {stale[0]}`" if len(stale) == 1 else "`curate run all`"
+        raise UsageError(f"{' and '.join(stale)} out of date, for a stage before ran again since: {again} first")
 
 
 def _input_shards(workspace: Workspace, recipe: Recipe, display: Display) -> list[Shard]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ from curate.pipeline.lock import current_holder
 from curate.pipeline.markers import read_manifest
 from curate.pipeline.progress import PROGRESS
 from curate.pipeline.workspace import Workspace
+
+MARKERS = 200
 
 
 @dataclass
@@ -66,8 +69,9 @@ def stage_statuses(workspace: Workspace, stages: Sequence[str], *, verify: bool 
             if verify:
                 _check_files(workspace, status, key, entry)
         if before is not None:
-            lost = set(before) - set(entries) - {item["key"] for item in manifest["failed"]}
-            status.stale = status.stale or bool(lost) or statuses[-1].stale
+            failed = {item["key"] for item in manifest["failed"]}
+            others = (set(before) - failed) != set(entries)  # inputs that came, or went, since this stage ran
+            status.stale = status.stale or others or statuses[-1].stale
         if {**total.to_json(), "seconds": None} != {**manifest["counts"], "seconds": None}:
             status.problems.append(f"{stage}: the manifest's totals are not the sums of its shards")
         statuses.append(status)
@@ -78,6 +82,28 @@ def stage_statuses(workspace: Workspace, stages: Sequence[str], *, verify: bool 
 def stale_stages(workspace: Workspace, stages: Sequence[str]) -> list[str]:
     """The stages that are out of date, in order: an earlier one has run since, so their documents are of another run."""
     return [status.stage for status in stage_statuses(workspace, stages) if status.stale]
+
+
+def mix_is_behind(workspace: Workspace) -> bool:
+    """Whether classify's documents are others than those that the mix was made of; False where either is missing.
+
+    Of a large workspace, the markers of MARKERS shards are looked at, evenly spread: a stage that ran again has rewritten
+    most of them.
+    """
+    classified, mixed = read_manifest(workspace, "classify"), read_manifest(workspace, "mix")
+    if classified is None or mixed is None:
+        return False
+    if classified["counts"]["kept"] != mixed["counts"]["records"]:
+        return True
+    shards = sorted(classified["shards"], key=lambda entry: str(entry["key"]))
+    chosen = shards[:: -(-len(shards) // MARKERS) or 1]
+    with ThreadPoolExecutor(1 if workspace.is_local else 32) as pool:
+        names = [f"mix/steps/tokenize/done/{entry['key']}.json" for entry in chosen]
+        markers = list(pool.map(workspace.read_json, names))
+    return any(
+        marker is None or marker["read"].get("docs") != entry["docs"]["sha256"]
+        for entry, marker in zip(chosen, markers, strict=True)
+    )
 
 
 def _check_shard(status: StageStatus, key: str, entry: dict[str, Any], above: dict[str, Any] | None) -> None:
@@ -108,9 +134,7 @@ def _check_files(workspace: Workspace, status: StageStatus, key: str, entry: dic
             continue
         files, rows = files + 1, rows + found
         if found != expected[name]:
-            status.problems.append(
-                f"{status.stage} {key}: {path} has {found} rows, {expected[name]} were counted"
-            )
+            status.problems.append(f"{status.stage} {key}: {path} has {found} rows, {expected[name]} were counted")
     status.verified = (files, rows)
 
 

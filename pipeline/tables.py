@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from curate.pipeline.progress import duration, number_of
-from curate.pipeline.status import StageStatus
+from curate.pipeline.status import StageStatus, mix_is_behind
 from curate.pipeline.workspace import Workspace
 
 WIDTH = 110
@@ -22,7 +22,9 @@ def status_lines(statuses: Sequence[StageStatus], now: dict[str, Any] | None) ->
     for status in statuses:
         counts = status.counts
         share = f" ({counts.kept / counts.records:.1%})" if counts.records else ""
-        state = f"{number_of(status.shards, 'shard')} done" + (f", {len(status.failed)} FAILED" if status.failed else "")
+        state = f"{number_of(status.shards, 'shard')} done" + (
+            f", {len(status.failed)} FAILED" if status.failed else ""
+        )
         seconds = counts.seconds.get("total", 0.0)
         speed = f", {counts.records / seconds:,.0f} records/s a worker" if seconds else ""
         lines.append(f"{status.stage:9} {state}; {counts.records:,} records in, {counts.kept:,} kept{share}{speed}")
@@ -56,7 +58,10 @@ def extra_lines(workspace: Workspace) -> list[str]:
         held = mix.get("validation", {}).get("tokens", 0)
         budget = f" of a budget of {mix['budget']:,}" if mix.get("budget") is not None else ""
         documents = number_of(mix.get("documents", 0), "document")
-        lines.append(f"{'mix':9} {mix['tokens']:,} tokens{budget} in {documents}; {held:,} held out for validation")
+        line = f"{mix['tokens']:,} tokens{budget} in {documents}; {held:,} held out for validation"
+        lines.append(
+            f"{'mix':9} {line}" + ("; OUT OF DATE, run `curate mix` again" if mix_is_behind(workspace) else "")
+        )
     result = workspace.read_json("pretrain/result.json")
     last = _training(workspace, result if isinstance(result, dict) else None)
     if last:
@@ -150,12 +155,10 @@ def _said(stage: str, record: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrapped(_added(stage, record))
     if stage == "filter" and record.get("signals"):
         named = {rule["rule"] for rule in failed}
-        rest = [
-            f"{printable(name)} {_number(value)}"
-            for name, value in record["signals"].items()
-            if name not in named and value is not None
-        ]
-        yield from _wrapped(rest, "also measured: " if named else "measured: ")
+        rest = {name: value for name, value in record["signals"].items() if name not in named and value is not None}
+        said = [f"{printable(name)} {_number(value)}" for name, value in rest.items() if value]
+        yield from _wrapped(said, "also measured: " if named else "measured: ")
+        yield from _wrapped([printable(name) for name, value in rest.items() if not value], "measured 0: ")
 
 
 def _rule(rule: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -197,6 +200,8 @@ def _mixed(record: Mapping[str, Any]) -> list[str]:
     else:
         found.append(f"in training {number_of(record.get('repeats', 1), 'time')}")
     found.append(f"{number_of(record.get('tokens', 0), 'token')} each time")
+    if record.get("cut"):
+        found.append(f"the last {record['cut']:,} left out: the budget ends here")
     return found
 
 

@@ -55,7 +55,9 @@ def why(workspace: Workspace, wanted: str, stages: Sequence[str]) -> list[dict[s
     if not story:
         raise UsageError(f"no record with id or URL {wanted!r} came into {workspace.url}")
     _name_pages_kept(workspace, manifests, story)
-    return story + list(_in_mix(workspace, {(item["record"].get("snapshot"), item["record"].get("id")) for item in story}))
+    return story + list(
+        _in_mix(workspace, {(item["record"].get("snapshot"), item["record"].get("id")) for item in story})
+    )
 
 
 def _shards_with(workspace: Workspace, manifest: Mapping[str, Any], wanted: Collection[str]) -> set[str]:
@@ -115,8 +117,8 @@ def _measured(workspace: Workspace, path: str, identity: str) -> dict[str, Any]:
         names = pq.read_schema(stream).names
     for row in _rows_of(workspace, path, names, {identity}):
         del row["id"]
-        language = {name: row.pop(name) for name in ("language", "language_score") if name in row}
-        return {**language, "signals": row}
+        found: dict[str, Any] = {name: row.pop(name) for name in ("language", "language_score") if name in row}
+        return found | {"signals": row}
     return {}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.workspace import Workspace
+from curate.pipeline.workspace import Workspace, redact
 from curate.pretrain import checkpoint as checkpoints
 from curate.pretrain.config import PretrainConfig
 from curate.pretrain.data import Batches, Masking
@@ -147,7 +147,7 @@ def _read_tokenizer(workspace: Workspace, tokens: TokenSet) -> bytes:
         with workspace.open(wanted.path) as stream:
             data = stream.read()
     except FileNotFoundError:
-        raise CurateError(f"{wanted.path} is missing from {workspace!r}: run `curate mix` again") from None
+        raise CurateError(f"{wanted.path} is missing from {redact(workspace.url)}: run `curate mix` again") from None
     if hashlib.sha256(data).hexdigest() != wanted.sha256:
         raise CurateError(f"{wanted.path} is not the tokenizer that made the tokens: run `curate mix` again")
     return data

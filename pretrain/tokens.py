@@ -29,7 +29,7 @@ from pydantic import BaseModel, Field, ValidationError
 from curate.pipeline.config import digest
 from curate.pipeline.documents import BATCH_ROWS, TableWriter, read_batches
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.workspace import Output, Workspace
+from curate.pipeline.workspace import Output, Workspace, redact
 
 MANIFEST = "mix/tokens.json"
 
@@ -183,7 +183,7 @@ def read_tokens_json(workspace: Workspace) -> TokensJson:
     """What `curate mix` wrote; UsageError where there is none, or where it contradicts itself."""
     data = workspace.read_json(MANIFEST)
     if data is None:
-        raise UsageError(f"{workspace!r} has no {MANIFEST}: run `curate mix` first")
+        raise UsageError(f"{redact(workspace.url)} has no {MANIFEST}: run `curate mix` first")
     try:
         found = TokensJson.model_validate(data)
     except ValidationError as error:

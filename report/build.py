@@ -11,6 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from curate.pipeline.errors import CurateError
+from curate.pipeline.status import mix_is_behind
 from curate.pipeline.workspace import Workspace, redact
 from curate.report import examples, results, sections, words
 from curate.report.charts import FunnelStep, funnel
@@ -50,6 +51,7 @@ def _collect(workspace: Workspace, progress: Callable[[str], None]) -> dict[str,
     rules = sections.rules(workspace, stages)
     progress(f"reading the documents that {last.name} kept")
     documents = sections.documents(workspace, stages)
+    stale_mix = mix_is_behind(workspace) or (stages[-1].behind and workspace.exists("mix/manifest.json"))
     mixed, trained = results.mix(workspace), results.training(workspace)
     return {
         "recipe": recipe,
@@ -58,6 +60,7 @@ def _collect(workspace: Workspace, progress: Callable[[str], None]) -> dict[str,
         "last": last,
         "missing": [name for name in STAGES if name not in {stage.name for stage in stages}],
         "headline": _headline(stages, mixed, trained),
+        "behind": [*(stage.name for stage in stages if stage.behind), *(["mix"] if stale_mix else [])],
         "problems": [(stage.name, problem) for stage in stages for problem in stage.problems],
         "failed": _failed(stages),
         "funnel": funnel([FunnelStep(s.name, s.counts.records, s.counts.kept, s.quarantined) for s in stages]),
@@ -166,7 +169,6 @@ def _render(values: dict[str, Any]) -> str:
         "share": words.share,
         "measured": words.measured,
         "clean": words.clean,
-        "name": words.name,
     }
     style = Markup(_template("style.css"))
     return environment.get_template("report.html.j2").render(values, style=style)

@@ -22,11 +22,12 @@ TOP = 24
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what it counts, how many, and an optional second line."""
+    """One bar: what it counts, how many, and an optional second line; `code` where the label is a name to be copied."""
 
     label: str
     value: float
     note: str = ""
+    code: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ class _Plot:
         self.text((self.left + self.width - self.right) / 2, self.height - 6, x_label, kind="axis-label")
         self.text(4, 9, y_label, anchor="start", kind="axis-label")
 
-    def figure(self, title: str, described: str) -> Markup:
+    def figure(self, title: str, described: str, *, code: bool = False) -> Markup:
         return Markup(
-            f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
+            f'<figure class="chart"><figcaption>{_label(title, code)}</figcaption>'
             f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(f"{title}. {described}")}">'
             f"{''.join(self.parts)}</svg></figure>"
         )
@@ -123,7 +124,7 @@ def bars(items: Sequence[Bar], *, head: str, unit: str = "records", whole: float
     total = sum(item.value for item in items) if whole is None else whole
     longest = max((item.value for item in items), default=0) or 1
     rows = "".join(
-        f'<tr><th scope="row">{escape(item.label)}{_note(item.note)}</th>'
+        f'<tr><th scope="row">{_label(item.label, item.code)}{_note(item.note)}</th>'
         f'<td class="bar">{_strip([("mark", 100 * item.value / longest)])}</td>'
         f'<td class="n">{count(item.value)}</td><td class="n">{share(item.value, total)}</td></tr>'
         for item in items
@@ -162,8 +163,12 @@ def histogram(
     y_label: str = "documents",
     thresholds: Sequence[Threshold] = (),
     note: str = "",
+    code: bool = False,
 ) -> Markup:
-    """Columns over a linear or logarithmic axis, with thresholds as dashed lines and their failing side shaded."""
+    """Columns over a linear or logarithmic axis, with thresholds as dashed lines and their failing side shaded.
+
+    `code` where the title is a name to be copied.
+    """
     edges, counts, log = data.edges, data.counts, data.log
     place: Callable[[float], float] = math.log10 if log else float
     low, high = place(edges[0]), place(edges[-1])
@@ -206,7 +211,7 @@ def histogram(
         described += f"; most between {measured(edges[peak])} and {measured(edges[peak + 1])}"
     if thresholds:
         described += f"; threshold {', '.join(limit.label or measured(limit.value) for limit in thresholds)}"
-    figure = plot.figure(title, described)
+    figure = plot.figure(title, described, code=code)
     return _with_note(figure, note) if note else figure
 
 
@@ -281,6 +286,11 @@ def _strip(parts: Sequence[tuple[str, float]]) -> str:
         drawn.append(f'<rect class="{kind}" x="{start:.2f}" y="0" width="{max(width, 0.4):.2f}" height="10"/>')
         start += width
     return f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{"".join(drawn)}</svg>'
+
+
+def _label(label: str, code: bool) -> Markup:
+    """A label as text, or as a name that stands in recipes and ledgers just so."""
+    return Markup("<code>{}</code>").format(label) if code else escape(label)
 
 
 def _note(note: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from curate.pipeline.workspace import Workspace, redact
 from curate.report.facts import StageFacts, spread
 from curate.report.scan import documents_at
-from curate.report.words import clean, link, measured, name
+from curate.report.words import clean, link, measured
 
 KEPT = 6
 """Kept documents shown."""
@@ -46,14 +46,14 @@ def dropped_examples(stages: Sequence[StageFacts], number: int = REASONS) -> lis
         rows = []
         for row in stage.ledger.examples.get(("dropped", reason), []):
             also = [
-                f"{name(rule['rule'])} {measured(rule['value'])} ({rule['bound']} {measured(rule['threshold'])})"
+                f"{clean(rule['rule'], 80)} {measured(rule['value'])} ({rule['bound']} {measured(rule['threshold'])})"
                 for rule in (row["failed"] or [])[1:4]
             ]
             rows.append(page(row) | {"kept_id": clean(row["kept_id"], 200), "also": "; ".join(also)})
         found.append(
             {
                 "stage": stage.name,
-                "reason": name(reason),
+                "reason": clean(reason, 80),
                 "total": total,
                 "rows": rows,
                 "valued": any(row["value"] is not None for row in rows),
@@ -72,8 +72,10 @@ def quarantined(stages: Sequence[StageFacts]) -> dict[str, Any]:
         for (outcome, reason), total in sorted(stage.ledger.outcomes.items()):
             if outcome == "quarantined":
                 examples = stage.ledger.examples.get((outcome, reason), [])
-                counted.append({"stage": stage.name, "reason": name(reason), "total": total, "shown": len(examples)})
-                rows.extend(page(row) | {"stage": stage.name, "reason": name(reason)} for row in examples)
+                counted.append(
+                    {"stage": stage.name, "reason": clean(reason, 80), "total": total, "shown": len(examples)}
+                )
+                rows.extend(page(row) | {"stage": stage.name, "reason": clean(reason, 80)} for row in examples)
     return {"counts": counted, "rows": rows}
 
 
@@ -88,7 +90,7 @@ def kept_examples(workspace: Workspace, stage: StageFacts, seed: int) -> list[di
             scores = [(key, row[key]) for key in ("quality", "math", "edu") if row.get(key) is not None]
             facts = [
                 clean(row.get("language"), 20),
-                name(row.get("topic") or ""),
+                clean(row.get("topic"), 80),
                 *(f"{key} {measured(value)}" for key, value in scores),
             ]
             if (row.get("duplicates") or 1) > 1:

@@ -34,7 +34,7 @@ class StageFacts:
     ledger: LedgerTally = field(default_factory=LedgerTally)
     problems: list[str] = field(default_factory=list)
     behind: bool = False
-    """Whether the stage before has run again since."""
+    """Whether an earlier stage has run again since."""
 
     @property
     def docs(self) -> list[str]:
@@ -93,7 +93,7 @@ def check_between(stages: Sequence[StageFacts]) -> None:
     for before, stage in pairwise(stages):
         above = {shard["key"]: shard for shard in before.shards}
         failed = {item["key"] for item in stage.failed}
-        stage.behind = bool(set(above) - failed - {shard["key"] for shard in stage.shards})
+        stage.behind = before.behind or bool(set(above) - failed - {shard["key"] for shard in stage.shards})
         for shard in stage.shards:
             source = above.get(shard["key"])
             read = shard.get("read", {}).get("docs")

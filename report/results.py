@@ -11,7 +11,7 @@ import numpy as np
 from curate.pipeline.errors import CurateError
 from curate.pipeline.workspace import Workspace
 from curate.report.charts import Bar, Series, bars, line
-from curate.report.words import clean, count, measured, name, share
+from curate.report.words import clean, count, measured, share
 
 BUCKETS = 30
 """Buckets of the mix that are shown, the largest first; the rest is one bar."""
@@ -49,7 +49,9 @@ def _mix(data: dict[str, Any]) -> dict[str, Any]:
         facts.append(("repeats of a document at most", measured(float(data["max_repeats"]))))
     buckets = {key: value for key, value in data["buckets"].items() if value["tokens"]}
     ranked = sorted(buckets, key=lambda key: (-buckets[key]["tokens"], key))
-    items = [Bar(name(key), buckets[key]["tokens"], _bucket_note(buckets[key])) for key in ranked[:BUCKETS]]
+    items = [
+        Bar(clean(key, 80), buckets[key]["tokens"], _bucket_note(buckets[key]), code=True) for key in ranked[:BUCKETS]
+    ]
     if rest := ranked[BUCKETS:]:
         items.append(Bar(f"{len(rest):,} other buckets", sum(buckets[key]["tokens"] for key in rest)))
     return {"tokens": tokens, "facts": facts, "chart": bars(items, head="bucket", unit="tokens", whole=tokens)}

@@ -15,7 +15,7 @@ from curate.report.charts import Bar, Histogram, Threshold, bars, histogram
 from curate.report.examples import page
 from curate.report.facts import StageFacts
 from curate.report.scan import Column, Tally, columns_of, documents_at, largest, tally
-from curate.report.words import clean, count, measured, name, share
+from curate.report.words import clean, count, measured, share
 
 BARS = 25
 """Bars of a chart at most; the rest is one bar."""
@@ -28,10 +28,12 @@ LENGTH = "signals.word_count"
 """The signal that says how long a text is; without it, the texts' characters are counted."""
 
 
-def bar_chart(counted: Counter[str], *, head: str, unit: str = "documents", empty: str = "(none)") -> Markup:
+def bar_chart(
+    counted: Counter[str], *, head: str, unit: str = "documents", empty: str = "(none)", code: bool = False
+) -> Markup:
     """Bars of a counter, most first; what comes after the first BARS is added up."""
     ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
-    items = [Bar(clean(label, 60) or empty, value) for label, value in ranked[:BARS]]
+    items = [Bar(clean(label, 60) or empty, value, code=code and bool(label)) for label, value in ranked[:BARS]]
     if len(ranked) > BARS:
         items.append(Bar(f"{len(ranked) - BARS:,} others", sum(value for _, value in ranked[BARS:])))
     return bars(items, head=head, unit=unit)
@@ -45,7 +47,7 @@ def reasons(stages: Sequence[StageFacts]) -> list[dict[str, Any]]:
         if not dropped:
             continue
         ranked = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
-        items = [Bar(name(reason), value) for reason, value in ranked[:BARS]]
+        items = [Bar(clean(reason, 80), value, code=True) for reason, value in ranked[:BARS]]
         if len(ranked) > BARS:
             items.append(Bar(f"{len(ranked) - BARS} other reasons", sum(value for _, value in ranked[BARS:])))
         chart = bars(items, head="reason", unit="records", whole=stage.counts.records)
@@ -66,7 +68,7 @@ def rules(workspace: Workspace, stages: Sequence[StageFacts]) -> dict[str, Any]:
             rows.append(
                 {
                     "stage": stage.name,
-                    "name": name(rule),
+                    "name": clean(rule, 80),
                     "limits": ", ".join(limit(bound, value) for bound, value in limits),
                     "failed": ledger.failed[rule],
                     "alone": ledger.alone[rule],
@@ -100,7 +102,8 @@ def _rule_charts(workspace: Workspace, stage: StageFacts, ranked: Sequence[str])
         charts.append(
             histogram(
                 Histogram(tuple(edges.tolist()), tuple(counted.bins[path].tolist()), log),
-                title=name(rule),
+                title=clean(rule, 80),
+                code=True,
                 unit="measured value",
                 y_label="records",
                 thresholds=[_threshold(bound, value, whole) for bound, value in limits[rule]],
@@ -169,8 +172,7 @@ def documents(workspace: Workspace, stages: Sequence[StageFacts]) -> dict[str, A
         data = trimmed(scales[length][0], counted.bins[length])
         found["lengths"] = histogram(data, title="Length of a document", unit=unit)
     if any(counted.words.get("topic", {})):
-        topics = Counter({name(word) if word else word: n for word, n in counted.words["topic"].items()})
-        found["topics"] = bar_chart(topics, head="topic", empty="none")
+        found["topics"] = bar_chart(counted.words["topic"], head="topic", empty="none", code=True)
     return found
 
 

@@ -99,8 +99,3 @@ def measured(value: float | None) -> str:
     if abs(value) < 1e-4:
         return f"{value:.2e}"
     return f"{value:.4g}"
-
-
-def name(identifier: str) -> str:
-    """A rule's or a topic's name with spaces for underscores, cut to a readable length."""
-    return clean(identifier, 80).replace("_", " ")

@@ -39,6 +39,16 @@ class Bound(Strict):
             raise ValueError(f"min {self.min:g} is above max {self.max:g}: no page would be left")
         return self
 
+    def problem(self, low: float, high: float) -> str | None:
+        """Why this bound makes no sense on scores from `low` to `high`, or None."""
+        values = f"scores lie in {low:g} to {high:g}"
+        if (self.min is not None and self.min > high) or (self.max is not None and self.max < low):
+            return f"no page would be left: {values}"
+        if (self.min is not None and self.min <= low) or (self.max is not None and self.max >= high):
+            kind = "min" if self.min is not None and self.min <= low else "max"
+            return f"{kind} can never drop a page: {values}; leave it out"
+        return None
+
 
 class ClassifyConfig(Strict):
     """Which classifier fills which column, and which scores a page needs to go on. By default every page goes on.
@@ -85,6 +95,15 @@ class ClassifyConfig(Strict):
                 raise ValueError(
                     f"keep.{name}: no classifier fills that column ({name.removesuffix('_score')} is null)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_matter(self) -> Self:
+        for name, bound in self.keep.items():
+            classifier = getattr(self, name.removesuffix("_score"))
+            problem = bound.problem(*resolve(classifier).scale)
+            if problem:
+                raise ValueError(f"keep.{name}: {problem} ({name} is filled by {classifier})")
         return self
 
     def references(self) -> dict[str, Reference]:

@@ -145,6 +145,13 @@ def test_another_filter_threshold_leaves_extract_alone(
     reused = {event["stage"]: event["reused"] for event in faults.events(out, "stage_finished")}
     assert reused["extract"] == 4
     assert reused["filter"] == 0
+    code, _, err = faults.run(
+        [*CLI, "run", "filter", "-w", str(tmp_path / "w"), "--set", "filter.rules.word_count.min=5000"]
+    )
+    assert code == 0, err
+    code, _, err = faults.run(mix(tmp_path / "w"))  # it would be made of the documents of another filter
+    assert code == 2
+    assert "out of date" in err
     assert faults.fingerprint(tmp_path / "w", ["extract/done"]) == before[1]
 
 

@@ -35,11 +35,6 @@ class MinHashConfig(Strict):
         """Values in a signature."""
         return self.bands * self.rows
 
-    @property
-    def threshold(self) -> float:
-        """The similarity at which the curve of the linking probability is steepest: (1 / bands)^(1 / rows)."""
-        return float((1 / self.bands) ** (1 / self.rows))
-
 
 class DedupConfig(Strict):
     """Which pages are copies of each other, and which one of them stays."""

@@ -153,7 +153,7 @@ def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignor
                 position += length
             if code < _TABLE_SIZE:
                 folded = table[code]
-            elif 0xE0000 <= code < 0xE0200:
+            elif code == 0xE0001 or 0xE0020 <= code < 0xE0080 or 0xE0100 <= code < 0xE01F0:
                 folded = np.uint32(0)
             else:
                 folded = code

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from curate.pipeline.documents import read_batches, read_schema, with_column, with_field
 from curate.pipeline.errors import CurateError
-from curate.pipeline.ledger import Counts, FailedRule, ShardWriter, record_keys, shard_writer
+from curate.pipeline.ledger import Counts, ShardWriter, record_keys, shard_writer
 from curate.pipeline.stage import Context
 from curate.stages.dedup.choosing import VERDICTS
 from curate.stages.dedup.config import DedupConfig
@@ -61,19 +61,15 @@ def _settle(writer: ShardWriter, batch: pa.RecordBatch, first: int, verdicts: pa
         if verdict["shadowed"]:
             writer.drop(record, SAME_ID, kept_id=record["id"], detail=_place(verdict))
             continue
-        reason, failed = _reason(verdict, config)
-        writer.drop(
-            record, reason, failed=failed, kept_id=verdict["kept_id"], detail=f"one of {verdict['size']} copies"
-        )
+        exact = config.exact and verdict["exact"]
+        # The similarity of a near copy has no threshold: whether two pages are linked is a matter of chance, likelier the
+        # more alike they are, and a page may resemble the one kept through others only.
+        similarity = None if exact else verdict["similarity"]
+        detail = f"one of {verdict['size']} copies"
+        writer.drop(record, EXACT if exact else NEAR, value=similarity, kept_id=verdict["kept_id"], detail=detail)
 
 
 def _place(verdict: dict[str, Any]) -> str:
     """Where the page of the same id stands that stays; the number first, for a long path may be cut off."""
     offset = "" if verdict["offset"] is None else f"offset {verdict['offset']} of "
     return f"kept: {offset}{verdict['source'] or 'a page without a source'}"
-
-
-def _reason(verdict: dict[str, Any], config: DedupConfig) -> tuple[str, list[FailedRule]]:
-    if config.exact and verdict["exact"]:
-        return EXACT, []
-    return NEAR, [FailedRule(NEAR, verdict["similarity"], "max", config.minhash.threshold)]

@@ -278,7 +278,7 @@ def _outputs(planning: Planning, step: str, keys: Iterable[str]) -> list[Done]:
 
 STAGE = Stage(
     name="dedup",
-    version=2,
+    version=3,
     config=DedupConfig,
     steps=(
         Step("signatures", "curate.stages.dedup.signing:write_signatures", plan_signatures),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curate.pipeline.errors import UsageError
 from curate.pipeline.inputs import format_by_name
 from curate.pipeline.stage import Planning, Stage, Step, Task, load
 from curate.pipeline.workspace import redact
@@ -14,7 +15,10 @@ def plan(planning: Planning) -> list[Task]:
     Raises UsageError where the user's own engine is not there, before any work.
     """
     if ":" in planning.config.engine:
-        load(planning.config.engine)
+        try:
+            load(planning.config.engine)
+        except UsageError as error:
+            raise UsageError(f"extract.engine: {error}") from None
     return [
         Task(
             planning.stage,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import IO, Any
 
 from curate.pipeline.errors import UsageError, nearest
@@ -12,6 +13,10 @@ from curate.stages.extract.decode import Broken, Raw, compression_of, events
 from curate.stages.extract.records import URL_LIMIT, Page, Rejected, clean, content_id, seconds_of, short_id
 
 BATCH_ROWS = 64
+SAMPLE_ROWS = 1_000
+"""Rows of a JSONL file after which it is clear that it has no column of the mapped name."""
+_NAMES = 50
+_NAME_LENGTH = 100
 
 
 def read_jsonl(
@@ -20,9 +25,13 @@ def read_jsonl(
     """A record a line that is not blank; `offset` is the line's number, from 0.
 
     A line that is no JSON object with the mapped column is quarantined (`bad_json`, `bad_row`), and so are one far over
-    the limit (`too_large`) and what cannot be decompressed.
+    the limit (`too_large`) and what cannot be decompressed. Raises UsageError where the mapped column for text or HTML is
+    in none of the first 1,000 objects, or of all where there are fewer.
     """
-    number = 0
+    number = objects = 0
+    content = _content(columns)
+    names: set[str] = set()
+    there = False
     for row, line in _lines(stream, name, 6 * max_bytes + (1 << 20)):
         if isinstance(line, Broken):
             yield Rejected(number, row, None, None, QUARANTINED, line.reason, line.detail)
@@ -37,10 +46,30 @@ def read_jsonl(
                 yield Rejected(number, row, None, None, QUARANTINED, "bad_json", str(error)[:200])
             else:
                 if isinstance(fields, dict):
+                    there = there or content in fields
+                    if not there:
+                        objects += 1
+                        names.update(name[:_NAME_LENGTH] for name in islice(fields, _NAMES - len(names)))
+                        if objects == SAMPLE_ROWS:
+                            raise _no_column(columns, names, f"in the first {objects:,} rows of {name}")
                     yield from_row(number, row, fields, max_bytes, columns)
                 else:
                     yield Rejected(number, row, None, None, QUARANTINED, "bad_row", "the line is no JSON object")
         number += 1
+    if objects and not there:
+        raise _no_column(columns, names, f"in any row of {name}")
+
+
+def _content(columns: Mapping[str, str | None]) -> str:
+    """The column that holds the text or the HTML."""
+    return columns["html"] or columns["text"] or "text"
+
+
+def _no_column(columns: Mapping[str, str | None], names: set[str], where: str) -> UsageError:
+    content, printable = _content(columns), {name for name in names if name.isprintable()}
+    return UsageError(
+        f"input.{'html' if columns['html'] else 'text'}: no column {content!r} {where}{nearest(content, printable)}"
+    )
 
 
 def _lines(stream: IO[bytes], name: str, limit: int) -> Iterator[tuple[int, bytes | int | Broken]]:
@@ -83,11 +112,8 @@ def read_parquet(stream: IO[bytes], max_bytes: int, columns: Mapping[str, str | 
     try:
         with pq.ParquetFile(stream) as file:
             names = set(file.schema_arrow.names)
-            content = columns["html"] or columns["text"] or "text"
-            if content not in names:
-                raise UsageError(
-                    f"input.{'html' if columns['html'] else 'text'}: no column {content!r} in the file{nearest(content, names)}"
-                )
+            if _content(columns) not in names:
+                raise _no_column(columns, names, "in the file")
             wanted = [name for name in dict.fromkeys(columns.values()) if name is not None and name in names]
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
                 for index in range(batch.num_rows):
@@ -106,7 +132,7 @@ def from_row(
 ) -> Page | Rejected:
     """A row as a page or a text."""
     markup = columns["html"] is not None
-    content = fields.get(columns["html"] or columns["text"] or "text")
+    content = fields.get(_content(columns))
     url = _text(fields.get(columns["url"] or "url"))
     url = clean(url)[:URL_LIMIT] if url else None
     identity = short_id(clean(_text(fields.get(columns["id"] or "id")) or ""))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from curate.stages.extract.decode import GZIP, Broken, Raw, Start, compression_of, events
+from curate.stages.extract.decode import Broken, Raw, Start, compression_of, events
 
 HEADER_LIMIT = 1 << 16
 """Bytes of a WARC header at most."""
@@ -74,12 +74,13 @@ def read_warc(stream: IO[bytes], name: str, size: int, limit: int) -> Iterator[R
 
 
 def _foreign(raw: Raw, compression: str) -> tuple[str, str]:
-    head = b"" if raw.prefix(0, 2) == GZIP else raw.prefix(0, 64)  # a name may end in .gz without reason
+    head = b""
     for event in events(raw, compression, resync=False):
         if isinstance(event, bytes):
             head += event
         if len(head) >= 64 or isinstance(event, Broken):
             break
+    head = head or raw.prefix(0, 64)  # nothing decodes: a name may end in .gz without reason
     if head.lstrip(_SPACE).startswith(b"filedesc:"):
         return "arc_file", "ARC is not read: convert it to WARC, with `warcio recompress` for example"
     return "not_a_warc", f"begins with {head[:16]!r}"

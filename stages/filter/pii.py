@@ -28,7 +28,7 @@ _DOMAIN_MOST = 256
 _NO_DOMAINS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "html", "pdf", "mp4", "webm"})
 """Endings of file names such as `logo@2x.png`."""
 
-_IP = re.compile(r"(?<![\w.@-])(?<![A-Za-z]/)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w@]|[.-][0-9])")
+_IP = re.compile(r"(?<![\w.-])(?<![A-Za-z]/)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w@]|[.-][0-9])")
 _VERSION = re.compile(
     r"(?:\b(?:versions?|ver|v|release|rev|revision|build|firmware|driver|update|patch|section|chapter|clause|article|§)"
     r"[.:#]?\s{0,3}|§\s{0,3})\Z",

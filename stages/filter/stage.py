@@ -18,7 +18,7 @@ def plan(planning: Planning) -> list[Task]:
 
 STAGE = Stage(
     name="filter",
-    version=1,
+    version=2,
     config=FilterConfig,
     steps=(Step("filter", "curate.stages.filter.work:filter_shard", plan, record_bearing=True),),
     after="extract",

@@ -146,6 +146,29 @@ def test_the_mix_has_exactly_the_budget_and_only_its_last_document_is_cut(
         assert whole.startswith(tokenizer.decode(last["ids"]).rstrip("�").encode())
 
 
+@pytest.mark.parametrize("budget", [1, 100, "10k", 33_333, None])
+def test_the_manifests_tokens_times_repeats_less_what_is_cut_add_up_to_the_budget(
+    mix: Callable[..., Workspace], budget: int | str | None
+) -> None:
+    workspace = mix({"budget": budget, "max_repeats": 5})
+    data = tokens_json(workspace)
+    manifest = rows(workspace, "mix/manifest.parquet")
+    train = [row for row in manifest if row["split"] == "train"]
+    wanted = data["tokens"] if budget is None else parse_budget(budget)
+    assert sum(row["tokens"] * row["repeats"] - row["cut"] for row in train) == wanted
+    shortened = {(row["id"], row["snapshot"]): row["tokens"] - row["cut"] for row in manifest if row["cut"]}
+    cut = data.get("cut_document")
+    assert shortened == ({} if cut is None else {(cut["id"], cut["snapshot"]): cut["tokens"]})
+    held = [row for row in manifest if row["split"] == "validation"]
+    assert sum(row["tokens"] * row["repeats"] - row["cut"] for row in held) == data["validation"]["tokens"]
+
+
+def test_explaining_where_there_is_no_mix_names_the_workspace_plainly(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        explain(Workspace(tmp_path))
+    assert str(caught.value) == f"{tmp_path} has no mix/tokens.json: run `curate mix` first"
+
+
 def test_the_trainer_reads_what_the_mix_wrote(mix: Callable[..., Workspace]) -> None:
     workspace = mix({"budget": "20k"})
     assert read_tokens_json(workspace).tokens == 20_000

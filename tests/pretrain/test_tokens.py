@@ -84,8 +84,16 @@ def test_reading_outside_the_set_is_an_error_and_not_a_shorter_array(tmp_path):
 
 
 def test_a_workspace_without_a_mix_says_which_command_makes_one(tmp_path):
-    with pytest.raises(UsageError, match="run `curate mix` first"):
+    with pytest.raises(UsageError) as caught:
         TokenSet(Workspace(tmp_path))
+    assert str(caught.value) == f"{tmp_path} has no mix/tokens.json: run `curate mix` first"
+
+
+def test_a_workspace_that_is_named_in_an_error_keeps_its_secrets(tmp_path):
+    workspace = Workspace("memory://me:secret@bucket/run?token=secret")
+    with pytest.raises(UsageError) as caught:
+        TokenSet(workspace)
+    assert str(caught.value).startswith("memory://bucket/run has no ")
 
 
 def test_a_token_file_of_the_wrong_size_is_named(tmp_path):

@@ -346,3 +346,10 @@ def test_what_is_missing_is_said_before_anything_is_written(tmp_path, workspace)
     workspace.write_bytes("mix/tokenizer.json", b"{}")
     with pytest.raises(CurateError, match="not the tokenizer that made the tokens"):
         run(workspace)
+
+
+def test_a_tokenizer_that_is_gone_is_named_with_its_workspace(tmp_path, workspace):
+    (tmp_path / "w/mix/tokenizer.json").unlink()
+    with pytest.raises(CurateError) as caught:
+        run(workspace)
+    assert str(caught.value) == f"mix/tokenizer.json is missing from {tmp_path}/w: run `curate mix` again"

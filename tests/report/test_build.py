@@ -99,7 +99,7 @@ def test_drop_reasons_are_counted_as_in_the_ledger(synthetic: Any) -> None:
         reasons = Counter(row["reason"] for row in ledger_rows(made.workspace, stage) if row["outcome"] == "dropped")
         assert reasons
         for reason, number in reasons.items():
-            shown = [row for row in page.rows if row and row[0] == reason.replace("_", " ") and row[1] == ""]
+            shown = [row for row in page.rows if row and row[0] == reason and row[1] == ""]
             assert whole(shown[0][2]) == number
 
 
@@ -114,7 +114,7 @@ def test_rules_are_counted_as_failed_and_as_failed_alone(synthetic: Any) -> None
         alone.update(names if len(names) == 1 else [])
     assert any(failed[name] > alone[name] for name in failed)
     for rule in failed:
-        cells = page.row(rule.replace("_", " "), "filter")
+        cells = page.row(rule, "filter")
         assert (whole(cells[3]), whole(cells[5])) == (failed[rule], alone[rule])
 
 
@@ -123,7 +123,7 @@ def test_histograms_of_rules_hold_every_record_that_was_measured(synthetic: Any)
     _, page = read(made.workspace)
     measured = sum(len(found) for found in made.made["extract"].values())
     labels = [attrs["aria-label"] or "" for tag, attrs in page.elements if tag == "svg" and "aria-label" in attrs]
-    (words,) = [label for label in labels if label.startswith("word count.")]
+    (words,) = [label for label in labels if label.startswith("word_count.")]
     assert f"{measured:,} records" in words
     assert "threshold min 50" in words
 
@@ -153,7 +153,7 @@ def test_each_score_names_what_filled_its_column(synthetic: Any) -> None:
 
 def test_a_rule_that_is_true_or_false_is_named_so(synthetic: Any) -> None:
     _, page = read(synthetic().workspace)
-    assert page.row("lorem ipsum", "filter")[2] == "is false"
+    assert page.row("lorem_ipsum", "filter")[2] == "is false"
 
 
 def test_clusters_are_counted_by_size_and_the_largest_comes_first(synthetic: Any) -> None:
@@ -231,7 +231,8 @@ def test_a_stage_behind_the_one_before_is_said_to_be_so_and_is_no_error_of_sums(
     manifest["shards"][0]["docs"]["sha256"] = "0" * 64
     made.workspace.write_json("filter/manifest.json", manifest)
     _, page = read(made.workspace)
-    assert "curate run dedup brings it up to date" in page.text
+    assert "Out of date: dedup, classify" in page.text
+    assert "curate run dedup, curate run classify bring them up to date" in page.text
     assert "not agree" not in page.text and "Every record is accounted for" not in page.text
 
 

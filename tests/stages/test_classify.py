@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from curate.classifiers import linear, load
+from curate.classifiers import linear, list_models, load
 from curate.pipeline.documents import DOCUMENT, TableWriter, read_schema
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.recipe import load_recipe
@@ -223,6 +223,17 @@ def test_a_damaged_model_stops_the_task_with_one_clear_line(tmp_path: Path, own_
         ("classify: {keep: {edu: {}}}", "give min, max or both"),
         ("classify: {keep: {edu: {min: .nan}}}", "give min, max or both"),
         ("classify: {keep: {edu: {min: 3, max: 2}}}", "no page would be left"),
+        ("classify: {keep: {edu: {min: 9}}}", "keep.edu: no page would be left: scores lie in 0 to 5"),
+        ("classify: {keep: {edu: {max: -1}}}", "keep.edu: no page would be left"),
+        ("classify: {keep: {math: {min: 2}}}", "keep.math: no page would be left: scores lie in 0 to 1"),
+        (
+            "classify: {quality: heuristic_lesson, keep: {quality: {min: 6}}}",
+            "0 to 5 (quality is filled by heuristic_lesson)",
+        ),
+        ("classify: {edu: 'topic#health', keep: {edu: {min: 3}}}", "no page would be left: scores lie in 0 to 1"),
+        ("classify: {keep: {topic_score: {min: 1.5}}}", "keep.topic_score: no page would be left"),
+        ("classify: {keep: {math: {min: 0}}}", "keep.math: min can never drop a page"),
+        ("classify: {keep: {edu: {min: 1, max: 5}}}", "keep.edu: max can never drop a page"),
         ("classify: {edu: null, keep: {edu: {min: 3}}}", "no classifier fills that column"),
         ("classify: {quality: /nowhere/model.bin}", "no model file /nowhere/model.bin"),
     ],
@@ -232,6 +243,20 @@ def test_a_wrong_recipe_is_refused_before_any_work(tmp_path: Path, yaml: str, me
     with pytest.raises(UsageError) as caught:
         load_recipe(str(tmp_path / "recipe.yaml"), {"classify": ClassifyConfig})
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "keep", [{"edu": {"min": 5}}, {"math": {"min": 1}}, {"math": {"max": 0}}, {"edu": {"min": 1.5}}]
+)
+def test_a_bound_that_some_score_can_meet_is_accepted(keep: dict[str, Any]) -> None:
+    assert set(ClassifyConfig(keep=keep).keep) == set(keep)
+
+
+def test_the_shipped_classifiers_stay_within_the_range_that_bounds_are_checked_against() -> None:
+    for reference in list_models():
+        answer = load(reference.source).predict(pa.array(TEXTS))
+        scores = np.asarray(answer[1] if isinstance(answer, tuple) else answer)
+        assert (reference.scale[0] <= scores).all() and (scores <= reference.scale[1]).all(), reference.source
 
 
 def test_another_model_under_the_same_path_is_another_output(tmp_path: Path, own_model: Path) -> None:

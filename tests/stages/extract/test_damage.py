@@ -124,10 +124,53 @@ def test_a_header_cut_off_by_the_next_record_loses_one_record(shelf: Any) -> Non
     assert [row["reason"] for row in result.ledger] == ["bad_header"]
 
 
-def test_an_empty_file_has_no_records(shelf: Any) -> None:
-    for name in ("crawl.warc", "crawl.warc.gz"):
-        result = shelf.extract(b"", name)
-        assert result.counts["records"] == 0 and not result.documents and not result.ledger
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("crawl.warc", b""),
+        ("crawl.warc", b"\r\n" * 10),
+        ("crawl.warc.gz", b""),
+        ("crawl.warc.gz", b"\0" * 100),
+        ("crawl.warc.gz", gzip.compress(b"")),
+        ("crawl.warc.gz", gzip.compress(b"") * 3),
+        ("crawl.warc.zst", zstandard.compress(b"")),
+        ("in.jsonl", b""),
+        ("in.jsonl", b"\n \n"),
+        ("in.jsonl.gz", b""),
+        ("in.jsonl.gz", gzip.compress(b"")),
+    ],
+    ids=lambda given: given if isinstance(given, str) else str(len(given)),
+)
+def test_an_empty_file_is_one_quarantined_row(shelf: Any, name: str, data: bytes) -> None:
+    result = shelf.extract(data, name)
+    (row,) = result.ledger
+    assert (row["outcome"], row["reason"], row["offset"], row["id"]) == ("quarantined", "empty_file", 0, None)
+    assert row["source"].endswith(name) and (not data or f" {len(data)} bytes" in row["detail"])
+    assert result.counts["records"] == 1 and not result.documents
+
+
+def test_a_file_of_records_that_are_about_others_is_not_empty(shelf: Any) -> None:
+    result = shelf.extract(warc("w", b"k: v", kind="warcinfo"))
+    assert result.counts["records"] == 0 and not result.ledger
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "shown"),
+    [
+        ("junk.warc", b"hello", b"hello"),
+        ("junk.warc", b"a longer text that is no archive", b"a longer text th"),
+        ("junk.warc.gz", b"hello", b"hello"),
+        ("junk.warc.gz", gzip.compress(b"hello"), b"hello"),
+        ("junk.warc.zst", zstandard.compress(b"hello"), b"hello"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else str(len(given)),
+)
+def test_of_a_foreign_file_the_ledger_shows_how_it_begins_and_no_more(
+    shelf: Any, name: str, data: bytes, shown: bytes
+) -> None:
+    (row,) = shelf.extract(data, name).ledger
+    assert row["reason"] == "not_a_warc"
+    assert row["detail"].split("; ")[0] == f"begins with {shown!r}"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,25 @@ def test_json_lines_are_read_by_their_columns_and_bad_ones_quarantined(shelf: An
     assert [row["text"] for row in result.documents] == ["One \ufffd\ufffd.", "Two."]
     assert [row["offset"] for row in result.documents] == [0, 6] and result.kept[0] == "7"
     assert result.lost == [("bad_json", None), ("bad_row", None), ("bad_row", "n"), ("no_text", "e")]
+
+
+@pytest.mark.parametrize("role", ["text", "html"])
+@pytest.mark.parametrize("count", [1, 32, 5_000])
+def test_json_lines_without_the_named_column_are_refused_as_parquet_is(shelf: Any, role: str, count: int) -> None:
+    data = b"".join(b'{"id": %d, "contents": "Some text.", "\\u001b[2J": 1}\n' % number for number in range(count))
+    columns = {role: "content"}
+    with pytest.raises(UsageError) as caught:
+        shelf.extract(data, "in.jsonl", {"columns": columns})
+    said = str(caught.value)
+    assert said.startswith(f"input.{role}: no column 'content' ") and said.endswith("; did you mean 'contents'?")
+    assert "in.jsonl" in said and said.isprintable()
+
+
+def test_a_json_line_with_the_column_among_the_first_thousand_keeps_the_file(shelf: Any) -> None:
+    lines = [b'{"id": "x%d"}' % number for number in range(999)] + [b"[]", b"{broken", b'{"id": "a", "text": "One."}']
+    result = shelf.extract(b"\n".join(lines + lines[:-1]), "in.jsonl")
+    assert result.kept == ["a"]
+    assert Counter(reason for reason, _ in result.lost) == {"bad_row": 2 * 1000, "bad_json": 2}
 
 
 def test_parquet_is_read_and_a_damaged_file_is_one_row(shelf: Any, tmp_path: Path) -> None:

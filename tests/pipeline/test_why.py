@@ -1,0 +1,164 @@
+"""`curate why` as a user reads it: each record once, a line a stage, what was decided with its value and threshold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import faults
+import pyarrow.parquet as pq
+import pytest
+import small_crawl
+
+from curate.pipeline.tables import WIDTH, story_lines
+from curate.pipeline.why import why
+from curate.pipeline.workspace import Workspace
+
+STAGES = ("extract", "filter", "dedup", "classify")
+CLI = ["-m", "curate.pipeline.cli"]
+RECIPE = """
+filter:
+  language: null
+  rules: {mean_word_length: {max: 10}, word_count: {min: 20}}
+mix: {budget: 900, by: [snapshot], tokenizer: {vocab_size: 300}}
+"""
+
+
+def text(seed: int) -> str:
+    return small_crawl.page(seed).split("</h1>")[1].split("</article>")[0].replace("<p>", "").replace("</p>", "\n")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four good pages, a copy, a page that fails two rules; everything up to the mix."""
+    folder = tmp_path_factory.mktemp("why")
+    pages = [{"id": f"good-{seed}", "url": f"https://good.example/{seed}", "text": text(seed)} for seed in range(4)]
+    pages += [{"id": "copy", "url": "https://copy.example/", "text": text(0)}]
+    pages += [{"id": "bad", "url": "https://bad.example/", "text": "Incomprehensibilities counterrevolutionaries."}]
+    (folder / "in.jsonl").write_text("".join(json.dumps(page) + "\n" for page in pages))
+    (folder / "recipe.yaml").write_text(RECIPE)
+    options = ["--workspace", str(folder / "w"), "--recipe", str(folder / "recipe.yaml"), "--workers", "1"]
+    for command in (["run", "all", "--input", str(folder / "in.jsonl"), *options], ["mix", *options]):
+        code, _, err = faults.run([*CLI, *command])
+        assert code == 0, err
+    return folder / "w"
+
+
+def told(workspace: Path, wanted: str) -> list[str]:
+    code, out, err = faults.run([*CLI, "why", wanted, "--workspace", str(workspace)])
+    assert code == 0, err
+    return out.splitlines()
+
+
+def after(lines: list[str], begin: str) -> list[str]:
+    """The lines from the one that begins so on, the next stage's excluded."""
+    first = next(index for index, line in enumerate(lines) if line.strip().startswith(begin))
+    rest = next((n for n, line in enumerate(lines[first + 1 :], first + 1) if line[:3].strip()), len(lines))
+    return lines[first:rest]
+
+
+def test_a_record_is_named_once_and_has_one_entry_a_stage(workspace: Path) -> None:
+    mixed = pq.read_table(workspace / "mix/manifest.parquet").to_pylist()
+    number = next(row["id"] for row in mixed if row["id"].startswith("good-")).removeprefix("good-")
+    lines = told(workspace, f"https://good.example/{number}")
+    assert lines[0] == f"good-{number}  https://good.example/{number}"
+    assert sum(f"good-{number}" in line for line in lines) == 1
+    assert [line.split()[0] for line in lines if line.split()[1:2] == ["kept"]] == [*STAGES, "mix"]
+    assert all(len(line) <= WIDTH for line in lines)
+
+
+def test_failed_rules_come_first_with_bound_and_threshold_and_the_other_signals_are_folded(workspace: Path) -> None:
+    lines = after(told(workspace, "bad"), "filter")
+    assert lines[0].split(maxsplit=2)[1:] == ["DROPPED", "mean_word_length 22, max 10"]
+    assert lines[1].strip() == "word_count 2, min 20"
+    assert lines[2].strip().startswith("also measured: ")
+    assert not any(" word_count" in line or "mean_word_length" in line for line in lines[2:])
+    assert any("top_2_gram_char_fraction" in line for line in lines[2:])
+    assert len(lines) < 14
+
+
+def test_signals_stand_at_filter_only_and_scores_at_classify(workspace: Path) -> None:
+    lines = told(workspace, "good-1")
+    assert sum("mean_word_length" in line for line in lines) == 1
+    (scores,) = [line for line in lines if line.strip().startswith("classify")]
+    record = why(Workspace(workspace), "good-1", STAGES)[3]["record"]
+    assert f"topic {record['topic']} ({record['topic_score']:.4g})" in scores
+
+
+def test_a_copy_names_the_page_kept_with_its_url(workspace: Path) -> None:
+    stories = {wanted: why(Workspace(workspace), wanted, STAGES) for wanted in ("copy", "good-0")}
+    (gone,) = [wanted for wanted, story in stories.items() if story[-1]["outcome"] == "dropped"]
+    (kept,) = set(stories) - {gone}
+    url = {"copy": "https://copy.example/", "good-0": "https://good.example/0"}[kept]
+    lines = after(told(workspace, gone), "dedup")
+    assert "exact_duplicate" in lines[0]
+    assert lines[1].split() == ["page", "kept:", kept, url]
+    assert "stands for 1 copy more" in after(told(workspace, kept), "dedup")[0]
+
+
+def test_the_mix_says_how_often_and_how_much(workspace: Path) -> None:
+    rows = pq.read_table(workspace / "mix/manifest.parquet").to_pylist()
+    assert {row["split"] for row in rows} == {"train", "validation"}
+    for row in rows:
+        said = " ".join(line.strip() for line in after(told(workspace, row["id"]), "mix"))
+        assert f"bucket {row['bucket']}, " in said
+        assert ("held out for validation" in said) == (row["split"] == "validation")
+        assert f"{row['tokens']:,} tokens each time" in said
+        assert (f"the last {row['cut']:,} left out" in said) == bool(row["cut"])
+
+
+@pytest.mark.parametrize("wanted", ["bad", "https://bad.example/", "copy", "good-0", "good-2"])
+def test_a_workspace_that_filters_anothers_pages_tells_the_same(workspace: Path, tmp_path: Path, wanted: str) -> None:
+    recipe = workspace.parent / "recipe.yaml"
+    for stage, *source in (("filter", "--from", str(workspace)), ("dedup",)):
+        code, _, err = faults.run(
+            [*CLI, "run", stage, *source, "--workspace", str(tmp_path / "w"), "--recipe", str(recipe)]
+        )
+        assert code == 0, err
+    there = [chapter for chapter in why(Workspace(workspace), wanted, STAGES) if chapter["stage"] in STAGES[1:3]]
+    here = why(Workspace(tmp_path / "w"), wanted, STAGES)
+    assert here == there
+    assert here
+
+
+def test_a_record_that_two_files_hold_is_told_of_place_by_place() -> None:
+    def chapter(stage: str, outcome: str, offset: int, **more: object) -> dict[str, object]:
+        place = {"id": "twice", "snapshot": "S", "source": "a.warc.gz", "offset": offset}
+        return {"stage": stage, "outcome": outcome, "shard": "S/a", "record": place | more}
+
+    lines = story_lines(
+        [
+            chapter("extract", "kept", 7),
+            chapter("extract", "dropped", 9, reason="duplicate_id", detail="kept: offset 7 of a.warc.gz"),
+            chapter("filter", "kept", 7),
+            {
+                "stage": "mix",
+                "outcome": "kept",
+                "shard": "m",
+                "record": {"id": "twice", "snapshot": "S", "bucket": "b"},
+            },
+        ]
+    )
+    first, second = lines[: lines.index("")], lines[lines.index("") + 1 :]
+    assert [line.split()[0] for line in first[3:]] == ["extract", "filter", "mix"]
+    assert second[-1].split(maxsplit=2)[1:] == ["DROPPED", "duplicate_id: kept: offset 7 of a.warc.gz"]
+
+
+def test_a_page_cannot_rewrite_the_terminal() -> None:
+    record = {
+        "id": "x\x1b[2J",
+        "url": "https://a/\r\n",
+        "title": "\x1b]0;owned\x07",
+        "detail": "\x9b1A",
+        "reason": "r\x08",
+    }
+    text = "\n".join(story_lines([{"stage": "extract", "outcome": "dropped", "shard": "S/\x1b", "record": record}]))
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert text.count("\n") == 3
+
+
+def test_an_unwanted_language_is_named_with_its_score() -> None:
+    rule = {"rule": "language", "value": 0.91, "bound": "is", "threshold": None}
+    record = {"id": "x", "reason": "language", "failed": [rule], "language": "fr", "signals": {"word_count": 3}}
+    lines = story_lines([{"stage": "filter", "outcome": "dropped", "shard": "S/a", "record": record}])
+    assert lines[2].split(maxsplit=2)[2] == "language fr (0.91) is not one that is wanted"
