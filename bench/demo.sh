@@ -17,6 +17,24 @@ step mix --workspace "$DEMO" --budget 100k
 step pretrain --workspace "$DEMO"
 step report --workspace "$DEMO"
 
+# A page that filter dropped, with an address that is short enough to paste.
+PAGE=$("$(dirname "$(command -v "$CURATE")")/python" - "$DEMO" <<'END'
+import shlex
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+urls = (
+    url
+    for path in sorted(Path(sys.argv[1], "filter", "ledger").rglob("*.parquet"))
+    for url in pq.read_table(path, columns=["url"]).column("url").to_pylist()
+    if url and url.isascii() and url.isprintable() and len(url) < 60
+)
+print(shlex.quote(next(urls, "URL")))
+END
+) || PAGE=https://…
+
 cat <<END
 
 Done. What there is now:
@@ -25,7 +43,8 @@ Done. What there is now:
   checkpoint  $DEMO/pretrain/checkpoints   the trained model
 
 What to try next:
-  $CURATE why --workspace $DEMO https://…   the story of one page; the report names some that were dropped
+  $CURATE why --workspace $DEMO $PAGE
+                                            why this page was dropped; the report names others
   $CURATE run all --workspace $DEMO --set filter.rules.word_count.min=20
                                             other thresholds: extract is not run again
   $CURATE recipes show fineweb              the published recipe, every number in it
