@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from functools import wraps
 from typing import Any
 
@@ -54,16 +55,21 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise KeyboardInterrupt
 
         signal.signal(signal.SIGTERM, stop)
+        as_json = options.get("as_json", False)
         try:
-            command(**options)
-        except CurateError as error:
-            if options.get("as_json"):
-                click.echo(json.dumps({"event": "error", "message": str(error), "exit_status": error.exit_code}))
+            # with --json only our objects go to standard output, whatever a plugin or a library prints
+            with redirect_stdout(sys.stderr) if as_json else nullcontext():
+                command(**options)
+        except (CurateError, FileNotFoundError, NotADirectoryError, PermissionError, ConnectionError) as error:
+            from curate.pipeline.workspace import redact_text
+
+            code = error.exit_code if isinstance(error, CurateError) else 1
+            message = redact_text(str(error))
+            if as_json:
+                _print_json({"event": "error", "message": message, "exit_status": code})
             else:
-                click.echo(f"error: {error}", err=True)
-            sys.exit(error.exit_code)
-        except BrokenPipeError:
-            sys.exit(141)
+                click.echo(f"error: {message}", err=True)
+            sys.exit(code)
         except KeyboardInterrupt:
             click.echo("stopped: the same command again goes on from here", err=True)
             sys.exit(130)
@@ -116,10 +122,14 @@ def _engine(engine: str, workers: int | None, address: str | None, tasks_per_wor
     return lambda: open_engine(engine, workers=workers, address=address, tasks_per_worker=tasks_per_worker)
 
 
+def _print_json(facts: dict[str, Any]) -> None:
+    click.echo(json.dumps(facts, default=str), file=sys.__stdout__)
+
+
 def _say(as_json: bool, facts: dict[str, Any], *lines: str) -> None:
     """The result: JSON for machines, or lines for a person."""
     if as_json:
-        click.echo(json.dumps({"event": "result", **facts}, default=str))
+        _print_json({"event": "result", **facts})
     else:
         click.echo("\n".join(lines))
 
@@ -241,7 +251,7 @@ def pretrain(workspace: str, recipe: str | None, settings: tuple[str, ...], rest
 
     def show(facts: dict[str, Any]) -> None:
         if as_json:
-            click.echo(json.dumps({"event": "progress", **facts}, default=str))
+            _print_json({"event": "progress", **facts})
         elif facts.get("line"):
             click.echo("\n".join(printable(line) for line in facts["line"].splitlines()))
 
@@ -281,6 +291,7 @@ def status(workspace: str, verify: bool, as_json: bool) -> None:
     Shards, records in and out by reason, speed and time left. Exit status 1 if sums do not match or shards failed.
     """
     from curate.pipeline.errors import Incomplete
+    from curate.pipeline.markers import read_manifest
     from curate.pipeline.status import running, stage_statuses
     from curate.pipeline.tables import extra_lines, status_lines
     from curate.pipeline.workspace import Workspace
@@ -296,6 +307,9 @@ def status(workspace: str, verify: bool, as_json: bool) -> None:
     _say(as_json, facts, *status_lines(statuses, now), *extra_lines(place))
     problems = [problem for item in statuses for problem in item.problems]
     failures = [f"{item.stage} {failed['key']}: {failed['error']}" for item in statuses for failed in item.failed]
+    unfinished = [name for name in (*_STAGES, "mix") if (read_manifest(place, name) or {}).get("finished") is False]
+    if unfinished and now is None:
+        raise Incomplete(f"{', '.join(unfinished)}: stopped or failed before the end; run the same command again")
     if problems:
         raise Incomplete("sums do not match:\n" + "\n".join(problems))
     if failures and now is None:
@@ -463,16 +477,18 @@ def clean(workspace: str, dry_run: bool, as_json: bool) -> None:
 
     Temporary files of killed runs, and the outputs of inputs that are gone.
     """
+    from curate.pipeline.lock import driver_lock
     from curate.pipeline.status import leftovers
     from curate.pipeline.workspace import Workspace
 
     place = Workspace(workspace)
-    names = leftovers(place, [*_STAGES, "mix"])
-    if not names and not place.exists("recipe.yaml"):
+    if not place.exists("recipe.yaml"):
         raise UsageError(f"{workspace} is no workspace: nothing has run there")
-    if not dry_run:
-        for name in names:
-            place.remove(name)
+    with driver_lock(place):
+        names = leftovers(place, [*_STAGES, "mix"])
+        if not dry_run:
+            for name in names:
+                place.remove(name)
     verb = "would remove" if dry_run else "removed"
     _say(as_json, {"removed": names, "dry_run": dry_run}, *names, f"{verb} {len(names)} files")
 

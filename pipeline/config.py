@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ class Strict(BaseModel):
 
     A field with `json_schema_extra={"output": False}` does not change what is written (a memory limit, say) and
     stays out of the fingerprint. One with `{"file": True}` names a local file (or a list of them), whose content is part
-    of the fingerprint.
+    of the fingerprint. One with `{"module": True}` may name a function of the user's own (`module:function`), whose
+    module's source is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
@@ -38,7 +40,23 @@ def _output_fields(model: BaseModel) -> dict[str, Any]:
         fields[name] = _plain(value)
         if isinstance(extra, dict) and extra.get("file") is True:
             fields[f"{name} content"] = _contents(value)
+        if isinstance(extra, dict) and extra.get("module") is True and isinstance(value, str) and ":" in value:
+            fields[f"{name} content"] = source_digest(value.partition(":")[0])
     return fields
+
+
+def source_digest(module: str) -> str | None:
+    """SHA-256 (hex) of a module's source, of all of them below it where it is a package; None where there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        return None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        return None
+    files = [Path(spec.origin)]
+    for folder in spec.submodule_search_locations or []:
+        files += sorted(Path(folder).rglob("*.py"))
+    return digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
 
 
 def _contents(value: Any) -> Any:

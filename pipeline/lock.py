@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curate.pipeline.errors import CurateError, WorkspaceLocked
+from curate.pipeline.errors import WorkspaceLocked
 from curate.pipeline.workspace import Workspace
 
 LOCK = "lock.json"
 BEAT_SECONDS = 5.0
+SETTLE_SECONDS = 2.0
+"""On an object store, where the last of two writers wins: how long a driver waits before it looks whether that was it."""
 STALE_SECONDS = 60.0
 """A lock whose heartbeat is older than this belongs to a driver that is gone."""
 
@@ -28,17 +30,17 @@ def driver_lock(workspace: Workspace) -> Iterator[str]:
     Raises WorkspaceLocked if another driver is alive. A driver that was killed on this host is recognised at once, one
     on another host after STALE_SECONDS without a heartbeat.
     """
-    with _exclusive(workspace):
+    token = uuid.uuid4().hex
+    with _exclusive(workspace, token):
         holder = workspace.read_json(LOCK)
         if holder is not None and _alive(holder):
             raise WorkspaceLocked(
-                f"{workspace.url} is in use by process {holder['pid']} on {holder['host']}: wait for it, stop it, or give "
-                f"another --workspace (a driver that is gone is forgotten after {STALE_SECONDS:.0f} s)"
+                f"{workspace.url} is in use by process {holder['pid']} on {holder['host'].split(' ')[0]}: wait for it, stop it, "
+                f"or give another --workspace (a driver that is gone is forgotten after {STALE_SECONDS:.0f} s)"
             )
-        token = uuid.uuid4().hex
         mine = {
             "token": token,
-            "host": socket.gethostname(),
+            "host": _host(),
             "pid": os.getpid(),
             "started": _start_time(os.getpid()),
         }
@@ -47,7 +49,9 @@ def driver_lock(workspace: Workspace) -> Iterator[str]:
 
     def keep_alive() -> None:
         while not stop.wait(BEAT_SECONDS):
-            with contextlib.suppress(OSError, CurateError):  # a full disk or a lost network ends the run elsewhere
+            with contextlib.suppress(
+                Exception
+            ):  # a full disk or a lost network ends the run elsewhere, not the heartbeat
                 if holds(workspace, token):
                     _beat(workspace, mine)
 
@@ -80,10 +84,19 @@ def _beat(workspace: Workspace, lock: dict[str, Any]) -> None:
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    if holder["host"] == socket.gethostname():
+    if holder["host"] == _host():
         started = _start_time(holder["pid"])
         return started is not None and started == holder["started"]
     return bool(time.time() - holder["heartbeat"] < STALE_SECONDS)
+
+
+def _host() -> str:
+    """This machine, and within it this space of process numbers: two containers may have the same name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        return f"{socket.gethostname()} ({boot} {Path('/proc/self/ns/pid').readlink()})"
+    except OSError:
+        return socket.gethostname()
 
 
 def _start_time(pid: int) -> str | None:
@@ -105,13 +118,12 @@ def _start_time(pid: int) -> str | None:
 
 
 @contextlib.contextmanager
-def _exclusive(workspace: Workspace) -> Iterator[None]:
+def _exclusive(workspace: Workspace, token: str) -> Iterator[None]:
     """Lets one process at a time look at the lock and take it; on object stores the token is read back instead."""
     if not workspace.is_local:
         yield
-        written = workspace.read_json(LOCK)
-        time.sleep(1.0)
-        if workspace.read_json(LOCK) is not None and workspace.read_json(LOCK).get("token") != written.get("token"):
+        time.sleep(SETTLE_SECONDS)
+        if not holds(workspace, token):
             raise WorkspaceLocked(f"another driver took {workspace.url} at the same moment: try again")
         return
     import fcntl

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from curate.pipeline.config import Strict, digest
+from curate.pipeline.errors import CurateError
 from curate.pipeline.stage import Done, File, Stage, Step, Task
 from curate.pipeline.workspace import Workspace
 
@@ -72,16 +73,35 @@ def write_marker(
 
 
 def read_markers(workspace: Workspace, stage: Stage, step: Step) -> dict[str, dict[str, Any]]:
-    """The markers of a step by task key; a marker of another schema version counts as absent."""
+    """The markers of a step by task key. One that is damaged or of another schema version counts as absent, and so does
+    one whose outputs are not all there in their size: a marker vouches for files.
+    """
     folder = f"{_folder(stage, step)}/done"
     names = workspace.list(folder, ".json")
     with ThreadPoolExecutor(1 if workspace.is_local else 32) as pool:
-        markers = list(pool.map(workspace.read_json, names))
+        found = list(pool.map(lambda name: _read(workspace, name), names))
+    markers = [item for item in found if isinstance(item, dict) and item.get("schema_version") == SCHEMA_VERSION]
+    outputs = [item for marker in markers for item in marker["outputs"].values()]
+    folders = {item["path"].rsplit("/", item["path"].count("/") - 1)[0] for item in outputs}
+    sizes: dict[str, int] = {}
+    for name in sorted(folders):
+        sizes |= workspace.sizes(name) if "." not in name.rsplit("/", 1)[-1] else {name: _size(workspace, name)}
     return {
         marker["key"]: marker
         for marker in markers
-        if isinstance(marker, dict) and marker.get("schema_version") == SCHEMA_VERSION
+        if all(sizes.get(item["path"]) == item["bytes"] for item in marker["outputs"].values())
     }
+
+
+def _read(workspace: Workspace, name: str) -> Any:
+    try:
+        return workspace.read_json(name)
+    except CurateError:  # it was damaged: the task runs again and writes another
+        return None
+
+
+def _size(workspace: Workspace, name: str) -> int:
+    return workspace.size(name) if workspace.exists(name) else -1
 
 
 def to_done(marker: Mapping[str, Any]) -> Done:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
+from curate.pipeline.errors import DiskFull
 from curate.pipeline.ledger import Counts
 from curate.pipeline.workspace import Workspace
 
@@ -100,7 +101,7 @@ class StepState:
 def open_display(*, as_json: bool, stream: TextIO | None = None) -> Display:
     """JSON events if asked for, a live display on a terminal, plain lines elsewhere."""
     if as_json:
-        return JsonDisplay(stream or sys.stdout)
+        return JsonDisplay(stream or sys.__stdout__ or sys.stdout)
     if (stream or sys.stderr).isatty():
         return LiveDisplay()
     return LineDisplay(stream or sys.stderr)
@@ -263,4 +264,9 @@ class Recorder:
         self._display.update(state)
         if force or time.monotonic() - self._last >= FILE_SECONDS:
             self._last = time.monotonic()
-            self._workspace.write_json(PROGRESS, state.to_json() | {"at": time.time()})
+            try:
+                self._workspace.write_json(PROGRESS, state.to_json() | {"at": time.time()})
+            except DiskFull:
+                raise
+            except OSError as error:  # a display is not worth a run
+                self._display.event("warning", message=f"warning: cannot write {PROGRESS}: {error}")

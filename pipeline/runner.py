@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import heapq
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curate.pipeline.config import digest, source_digest
 from curate.pipeline.engines import Engine, Progress
-from curate.pipeline.errors import DiskFull, Incomplete, UsageError
+from curate.pipeline.errors import DiskFull, Incomplete, UsageError, WorkspaceLocked
 from curate.pipeline.ledger import Counts
-from curate.pipeline.lock import driver_lock
+from curate.pipeline.lock import driver_lock, holds
 from curate.pipeline.markers import (
     SCHEMA_VERSION,
     failure_path,
@@ -31,9 +30,11 @@ from curate.pipeline.progress import Display, Recorder, StepState
 from curate.pipeline.recipe import Recipe
 from curate.pipeline.stage import Done, File, Planning, Shard, Stage, Step, Task
 from curate.pipeline.work import Call, Outcome
-from curate.pipeline.workspace import Workspace
+from curate.pipeline.workspace import Workspace, redact
 
 WAIT_SECONDS = 0.2
+LOCK_SECONDS = 5.0
+LONGEST_BACKOFF_SECONDS = 60.0
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Runner:
     def run(self, stage: Stage, shards: Sequence[Shard]) -> StageResult:
         """Runs a stage over these shards; finished tasks with the same identity are not run again.
 
-        Raises DiskFull and UsageError at once. Tasks that keep failing are in the result, and in `failed/`.
+        Raises DiskFull, UsageError and WorkspaceLocked at once. Tasks that keep failing are in the result, and in `failed/`.
         """
         started = time.monotonic()
         result = StageResult(stage.name, len(shards))
@@ -131,10 +132,24 @@ class Runner:
         done = {key: old[key] for key, call in calls.items() if key in old and old[key]["identity"] == call.identity}
         result.tasks += len(calls)
         result.reused += len(done)
+        if len(done) < len(calls):
+            self._begin(stage)
         state = StepState(stage.name, step.name, len(calls), len(done))
         todo = [calls[key] for key in sorted(calls) if key not in done]
         failed = _Loop(self, stage, step, state).run(todo, done) if todo else {}
         return done, failed
+
+    def _begin(self, stage: Stage) -> None:
+        """Says in the manifest that the stage is at work: until it has finished, nothing may be built on its files."""
+        manifest = read_manifest(self.workspace, stage.name) or {"stage": stage.name, "shards": [], "failed": []}
+        empty = {"schema_version": SCHEMA_VERSION, "counts": Counts().to_json()}
+        self.check_lock()
+        self.workspace.write_json(manifest_path(stage.name), empty | manifest | {"complete": False, "finished": False})
+
+    def check_lock(self) -> None:
+        """WorkspaceLocked if another driver took the workspace over: from then on it is not ours to write in."""
+        if not holds(self.workspace, self._token):
+            raise WorkspaceLocked(f"another driver has taken {redact(self.workspace.url)} over: this one stops")
 
     def _call(self, stage: Stage, step: Step, task: Task) -> Call:
         config = self.recipe.section(stage.name)
@@ -165,12 +180,14 @@ class Runner:
                     **marker["outputs"],
                 }
             )
+        self.check_lock()
         self.workspace.write_json(
             manifest_path(stage.name),
             {
                 "schema_version": SCHEMA_VERSION,
                 "stage": stage.name,
                 "recipe": self.recipe.head.name,
+                "finished": True,
                 "complete": not result.failed,
                 "shards": entries,
                 "failed": [{"key": key, "error": error} for key, error in sorted(result.failed.items())],
@@ -208,7 +225,11 @@ class _Loop:
         """Runs the calls, adds their markers to `done`, gives the errors of those that were given up."""
         engine, state = self._runner.engine, self._state
         waiting = list(reversed(list(todo)))
+        looked = time.monotonic()
         while waiting or self._delayed or state.running:
+            if time.monotonic() - looked > LOCK_SECONDS:
+                looked = time.monotonic()
+                self._runner.check_lock()
             while self._delayed and self._delayed[0][0] <= time.monotonic():
                 waiting.append(heapq.heappop(self._delayed)[2])
             while waiting and state.running < engine.capacity:
@@ -235,6 +256,8 @@ class _Loop:
             return
         if outcome.kind == "disk_full":
             raise DiskFull(outcome.error)
+        if outcome.kind == "lost":
+            raise WorkspaceLocked(outcome.error)
         if outcome.kind == "usage":
             raise UsageError(outcome.error)
         facts = {
@@ -245,7 +268,7 @@ class _Loop:
             "error": outcome.error,
         }
         if call.attempt < run.attempts:
-            delay = run.backoff_seconds * 2 ** (call.attempt - 1)
+            delay = min(run.backoff_seconds * 2 ** (call.attempt - 1), LONGEST_BACKOFF_SECONDS)
             again = Call(**{**vars(call), "attempt": call.attempt + 1})
             heapq.heappush(self._delayed, (time.monotonic() + delay, key, again))
             self._runner.display.event("retry", **facts)
@@ -277,6 +300,8 @@ def upstream_shards(workspace: Workspace, stage: str, *, external: bool = False)
     manifest = read_manifest(workspace, stage)
     if manifest is None:
         raise UsageError(f"{workspace.url} has no finished {stage} stage: run `curate run {stage}` first")
+    if manifest.get("finished") is False:
+        raise UsageError(f"the {stage} stage in {workspace.url} has not finished: run `curate run {stage}` again first")
     prefix = "" if not external else (f"{workspace.root}/" if workspace.is_local else f"{workspace.url}/")
     return [
         Shard(
@@ -289,9 +314,13 @@ def upstream_shards(workspace: Workspace, stage: str, *, external: bool = False)
     ]
 
 
-def raise_if_incomplete(results: Sequence[StageResult], problems: Sequence[str]) -> None:
-    """Incomplete, with the list of shards that failed and sums that do not match; nothing where all is well."""
+def raise_if_incomplete(results: Sequence[StageResult], problems: Sequence[str], missing: Sequence[str] = ()) -> None:
+    """Incomplete, with the list of shards that failed and sums that do not match; nothing where all is well.
+
+    `missing` are the shards that had failed in stages before, and whose documents are therefore not in the results.
+    """
     lines = [f"{result.stage} {key}: {error}" for result in results for key, error in sorted(result.failed.items())]
+    lines += missing
     if lines or problems:
         counted = [f"{len(lines)} failed"] * bool(lines) + [f"{len(problems)} sums do not match"] * bool(problems)
         raise Incomplete(
@@ -308,10 +337,4 @@ def raise_if_incomplete(results: Sequence[StageResult], problems: Sequence[str])
 
 def _plugin_fingerprint(modules: Sequence[str]) -> str:
     """SHA-256 (hex) of the plugins' source files, so that a changed plugin runs again."""
-    digest = hashlib.sha256()
-    for name in modules:
-        digest.update(name.encode())
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if file:
-            digest.update(Path(file).read_bytes())
-    return digest.hexdigest() if modules else ""
+    return digest([[name, source_digest(name)] for name in modules]) if modules else ""

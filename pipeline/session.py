@@ -13,12 +13,13 @@ from curate.pipeline.config import Strict
 from curate.pipeline.engines import Engine
 from curate.pipeline.errors import UsageError
 from curate.pipeline.inputs import find_inputs
+from curate.pipeline.markers import read_manifest
 from curate.pipeline.progress import Display
 from curate.pipeline.recipe import Recipe, load_recipe
 from curate.pipeline.runner import StageResult, open_runner, raise_if_incomplete, upstream_shards
 from curate.pipeline.stage import File, Shard, Stage, load
 from curate.pipeline.status import stage_statuses, stale_stages
-from curate.pipeline.workspace import Workspace, redact
+from curate.pipeline.workspace import Workspace, redact, redact_text
 
 STAGES = {
     "extract": "curate.stages.extract.stage:STAGE",
@@ -133,8 +134,13 @@ def run_stages(
                 _keep_recipe(workspace, recipe, names[0])
             if not result.published or (result.failed and len(result.failed) == result.shards):
                 break  # there is nothing for the next stage to go on with
+    missing = [
+        f"{name} {item['key']}: {item['error']}"
+        for name in [*STAGES, "mix"][: [*STAGES, "mix"].index(names[0])]
+        for item in (read_manifest(source or workspace, name) or {"failed": []})["failed"]
+    ]
     problems = [problem for status in stage_statuses(workspace, list(STAGES)) for problem in status.problems]
-    raise_if_incomplete(results, problems)
+    raise_if_incomplete(results, problems, missing)
     return results
 
 
@@ -184,4 +190,4 @@ def _keep_recipe(workspace: Workspace, recipe: Recipe, first: str) -> None:
         config = old.head.input
     paths = [redact(path) for path in config.paths]
     head = recipe.head.model_copy(update={"input": config.model_copy(update={"paths": paths})})
-    workspace.write_bytes(RECIPE, Recipe(head, kept).to_yaml().encode())
+    workspace.write_bytes(RECIPE, redact_text(Recipe(head, kept).to_yaml()).encode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,13 +176,29 @@ class Context:
 
 
 def open_file(workspace: Workspace, file: File) -> IO[bytes]:
-    """A workspace file, or a path or URL of its own, opened for reading."""
+    """A workspace file, or a path or URL of its own, opened for reading.
+
+    What lies behind http(s) is fetched whole first, resumed where the connection breaks and checked for its length: a
+    crawl file is read once from end to end, and no server of one keeps every connection for so long.
+    """
     if not file.external:
         return workspace.open(file.path)
+    if "://" not in file.path:
+        return Path(file.path).open("rb")
+    if file.path.startswith(("http://", "https://")):
+        return _fetched(file.path)
     import fsspec
 
     stream: IO[bytes] = fsspec.open(file.path, "rb").open()
     return stream
+
+
+def _fetched(url: str) -> IO[bytes]:
+    """The file behind a URL, opened; it is gone from the disk as soon as it is closed."""
+    from curate.pipeline.download import download
+
+    with tempfile.TemporaryDirectory(prefix="curate-input-") as folder:
+        return download(url, Path(folder) / "input").open("rb")
 
 
 def one_task_a_shard(planning: Planning) -> list[Task]:

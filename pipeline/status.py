@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from curate.pipeline.errors import UsageError
 from curate.pipeline.ledger import Counts
 from curate.pipeline.lock import current_holder
 from curate.pipeline.markers import read_manifest
@@ -18,6 +17,8 @@ from curate.pipeline.progress import PROGRESS
 from curate.pipeline.workspace import Workspace
 
 MARKERS = 200
+"""Markers of mix that are looked at to tell whether it is out of date."""
+_BEFORE_MIX = ("extract", "filter", "dedup", "classify")
 
 
 @dataclass
@@ -85,7 +86,7 @@ def stale_stages(workspace: Workspace, stages: Sequence[str]) -> list[str]:
 
 
 def mix_is_behind(workspace: Workspace) -> bool:
-    """Whether classify's documents are others than those that the mix was made of; False where either is missing.
+    """Whether the mix was made of other documents than classify's, or these are out of date; False where either is missing.
 
     Of a large workspace, the markers of MARKERS shards are looked at, evenly spread: a stage that ran again has rewritten
     most of them.
@@ -93,7 +94,7 @@ def mix_is_behind(workspace: Workspace) -> bool:
     classified, mixed = read_manifest(workspace, "classify"), read_manifest(workspace, "mix")
     if classified is None or mixed is None:
         return False
-    if classified["counts"]["kept"] != mixed["counts"]["records"]:
+    if classified["counts"]["kept"] != mixed["counts"]["records"] or stale_stages(workspace, _BEFORE_MIX):
         return True
     shards = sorted(classified["shards"], key=lambda entry: str(entry["key"]))
     chosen = shards[:: -(-len(shards) // MARKERS) or 1]
@@ -153,10 +154,8 @@ def running(workspace: Workspace) -> dict[str, Any] | None:
 def leftovers(workspace: Workspace, stages: Sequence[str]) -> list[str]:
     """Files that nothing refers to: temporaries of killed workers, and outputs of inputs that are gone.
 
-    Raises UsageError while a run is at work.
+    For the holder of the workspace's lock: the temporaries of a run at work would be among them.
     """
-    if current_holder(workspace) is not None:
-        raise UsageError(f"a run is at work in {workspace.url}: stop it, or wait for it, before cleaning")
     found = [*workspace.temporaries()]
     for stage in stages:
         manifest = read_manifest(workspace, stage)
@@ -173,6 +172,6 @@ def leftovers(workspace: Workspace, stages: Sequence[str]) -> list[str]:
             found += [name for name in workspace.list(f"{stage}/{folder}", ".parquet") if name not in current]
         for folder in ("done", "failed"):
             base = f"{stage}/{folder}/"
-            alive = keys | {item["key"] for item in manifest["failed"]}
+            alive = keys if folder == "done" else keys | {item["key"] for item in manifest["failed"]}
             found += [name for name in workspace.list(base.rstrip("/"), ".json") if name[len(base) : -5] not in alive]
     return sorted(set(found))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from curate.pipeline.errors import CurateError, DiskFull, UsageError, is_disk_full
+from curate.pipeline.errors import CurateError, DiskFull, UsageError, WorkspaceLocked, is_disk_full
 from curate.pipeline.ledger import Counts
 from curate.pipeline.lock import holds
 from curate.pipeline.markers import write_marker
@@ -42,7 +42,7 @@ class Outcome:
 
     call: Call
     marker: dict[str, Any] | None = None
-    kind: Literal["done", "error", "died", "disk_full", "usage"] = "done"
+    kind: Literal["done", "error", "died", "disk_full", "usage", "lost"] = "done"
     error: str = ""
     trace: str = ""
 
@@ -56,9 +56,11 @@ def execute(call: Call, report: Callable[[int], None]) -> Outcome:
         text = redact_text(f"{type(error).__name__}: {error}")
         if is_disk_full(error):
             shown = str(error) if isinstance(error, DiskFull) else f"no space left on the disk: {error}"
-            return Outcome(call, kind="disk_full", error=shown)
+            return Outcome(call, kind="disk_full", error=redact_text(shown))
+        if isinstance(error, WorkspaceLocked):
+            return Outcome(call, kind="lost", error=str(error))
         if isinstance(error, UsageError):
-            return Outcome(call, kind="usage", error=str(error))
+            return Outcome(call, kind="usage", error=redact_text(str(error)))
         return Outcome(
             call, kind="error", error=redact_text(str(error)) if isinstance(error, CurateError) else text, trace=trace
         )
@@ -70,9 +72,11 @@ def _execute(call: Call, report: Callable[[int], None]) -> dict[str, Any]:
 
     def fence() -> None:
         if not holds(workspace, call.token):
-            raise CurateError("the driver that started this task no longer holds the workspace: nothing was published")
+            raise WorkspaceLocked("another driver has taken the workspace over: this one stops, nothing was published")
 
     context = Context(call.task, call.config, call.seed, workspace, report, fence)
+    fence()
+    workspace.remove(call.marker)  # from the first file that is replaced, an older marker would vouch for what is gone
     started = time.perf_counter()
     counts: Counts = load(call.run)(context)
     missing = set(call.task.outputs) - set(context.written)

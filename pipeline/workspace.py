@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from curate.pipeline.errors import DiskFull, UsageError, is_disk_full
+from curate.pipeline.errors import CurateError, DiskFull, UsageError, is_disk_full
 
 TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
 """Names of files that were being written: left over only by a killed process."""
@@ -105,12 +105,14 @@ class Workspace:
         return Path(self.path(name)).stat().st_size if self.is_local else int(self._fs.size(self.path(name)))
 
     def read_json(self, name: str) -> Any:
-        """A JSON file's value, or None if there is no such file."""
+        """A JSON file's value, or None if there is no such file; CurateError where it is no JSON."""
         try:
             with self.open(name) as stream:
                 return json.loads(stream.read())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise CurateError(f"{name} in {redact(self.url)} is damaged ({error}): remove it and run again") from None
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Output]:
@@ -159,6 +161,16 @@ class Workspace:
                 found = []
             names = [entry[len(self.root) :].lstrip("/") for entry in found if entry.endswith(suffix)]
         return sorted(names)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of all finished files below a folder, by name: one listing on an object store."""
+        if self.is_local:
+            return {name: self.size(name) for name in self.list(folder)}
+        try:
+            found = self._fs.find(self.path(folder), detail=True)
+        except FileNotFoundError:
+            return {}
+        return {name[len(self.root) :].lstrip("/"): int(entry["size"]) for name, entry in found.items()}
 
     def temporaries(self) -> Sequence[str]:
         """Left-over temporary files (local workspaces only: elsewhere none are made)."""

@@ -51,7 +51,6 @@ def _collect(workspace: Workspace, progress: Callable[[str], None]) -> dict[str,
     rules = sections.rules(workspace, stages)
     progress(f"reading the documents that {last.name} kept")
     documents = sections.documents(workspace, stages)
-    stale_mix = mix_is_behind(workspace) or (stages[-1].behind and workspace.exists("mix/manifest.json"))
     mixed, trained = results.mix(workspace), results.training(workspace)
     return {
         "recipe": recipe,
@@ -60,7 +59,7 @@ def _collect(workspace: Workspace, progress: Callable[[str], None]) -> dict[str,
         "last": last,
         "missing": [name for name in STAGES if name not in {stage.name for stage in stages}],
         "headline": _headline(stages, mixed, trained),
-        "behind": [*(stage.name for stage in stages if stage.behind), *(["mix"] if stale_mix else [])],
+        "behind": [*(stage.name for stage in stages if stage.behind), *(["mix"] if mix_is_behind(workspace) else [])],
         "problems": [(stage.name, problem) for stage in stages for problem in stage.problems],
         "failed": _failed(stages),
         "funnel": funnel([FunnelStep(s.name, s.counts.records, s.counts.kept, s.quarantined) for s in stages]),

@@ -35,6 +35,7 @@ class _Worker:
                 [sys.executable, "-P", "-m", "curate.pipeline.engines.local", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=2,  # standard output is the driver's, for results: what a plugin prints goes with the messages
                 env=os.environ | ONE_THREAD,
             )
         self.pipe = Connection(ours.detach())

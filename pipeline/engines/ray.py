@@ -6,9 +6,12 @@ the object store: a task gets paths and returns a marker.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import importlib.util
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -163,9 +166,21 @@ def _code(address: str | None) -> dict[str, Any]:
 
 
 def build_wheel(source: Path) -> Path:
-    """A wheel of the checkout, built by pip into a fresh temporary folder."""
+    """A wheel of the checkout, built by pip in a temporary folder that lasts as long as this process.
+
+    From a copy of the packages alone: what an earlier build left in the checkout would get into the wheel.
+    """
     folder = Path(tempfile.mkdtemp(prefix="curate-wheel-"))
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / "source"
+    copy.mkdir()
+    for room in sorted(path.name for path in source.iterdir() if (path / "__init__.py").exists()):
+        shutil.copytree(source / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(source / name, copy / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(copy)]
+    if importlib.util.find_spec("setuptools") is not None:
+        command.append("--no-build-isolation")  # no index is asked
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:

@@ -55,7 +55,7 @@ class AdmissionConfig(Strict):
 class ExtractConfig(Strict):
     """How documents come out of records, and the limits on a record."""
 
-    engine: str = "trafilatura"
+    engine: str = Field(default="trafilatura", json_schema_extra={"module": True})
     """`trafilatura` (FineWeb's settings), `resiliparse` (main content), or `module:function` of one's own:
     `(html: str, url: str | None) -> str`."""
     max_bytes: int = Field(default=8 << 20, ge=1 << 10, le=1 << 30)

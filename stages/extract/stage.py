@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from curate.pipeline.errors import UsageError
 from curate.pipeline.inputs import format_by_name
 from curate.pipeline.stage import Planning, Stage, Step, Task, load
 from curate.pipeline.workspace import redact
-from curate.stages.extract.config import ExtractConfig
+from curate.stages.extract.config import ENGINES, ExtractConfig
 
 
 def plan(planning: Planning) -> list[Task]:
@@ -30,12 +32,18 @@ def plan(planning: Planning) -> list[Task]:
                 "source": redact(shard.file.path),
                 "format": format_by_name(redact(shard.file.path)) or "warc",
                 "snapshot": shard.snapshot,
+                "library": _library(planning.config.engine),
             }
             | dict(shard.params),
             memory=planning.config.memory_bytes + (1 << 30),
         )
         for shard in planning.shards
     ]
+
+
+def _library(engine: str) -> str:
+    """The engine's package and version: another version may extract another text."""
+    return f"{engine} {version(engine)}" if engine in ENGINES else engine
 
 
 STAGE = Stage(

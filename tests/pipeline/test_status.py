@@ -134,6 +134,15 @@ def test_the_mix_is_out_of_date_when_classify_has_other_documents(workspace: Wor
     assert mix_is_behind(workspace)
 
 
+def test_the_mix_is_out_of_date_with_the_stages_before_it(workspace: Workspace) -> None:
+    mix(workspace)
+    run(workspace, "filter", "extract", content="another threshold")
+    assert mix_is_behind(workspace)
+    for stage, above in zip(STAGES[2:], STAGES[1:], strict=False):
+        run(workspace, stage, above)
+    assert not mix_is_behind(workspace)  # the same documents came of it
+
+
 def test_training_has_a_line_with_step_and_validation_loss_while_it_runs_and_after(workspace: Workspace) -> None:
     log = [
         {"step": 100, "loss": 5.0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 from pathlib import Path
 
 import faults
@@ -93,21 +94,14 @@ def test_a_second_driver_is_refused_while_the_first_holds_the_lock(workspace: Wo
         assert not holds(workspace, token)
 
 
-def test_the_lock_of_a_dead_process_is_taken_over_at_once(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_driver_is_taken_over_at_once(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    process = subprocess.Popen(["sleep", "60"])
-    started = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
-    import socket
-    import time
-
-    lock = {
-        "token": "t",
-        "host": socket.gethostname(),
-        "pid": process.pid,
-        "started": started,
-        "heartbeat": time.time(),
-    }
-    workspace.write_json("lock.json", lock)
+    code = (
+        "import sys, time; from curate.pipeline.lock import driver_lock; from curate.pipeline.workspace import Workspace\n"
+        "with driver_lock(Workspace(sys.argv[1])):\n    time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    faults.wait_until(lambda: (tmp_path / "lock.json").exists())
     with pytest.raises(WorkspaceLocked), driver_lock(workspace):
         pass
     process.kill()
