@@ -6,6 +6,7 @@ decoded pages (no reading, no limits, no ledger) and datasketch's MinHash on the
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import subprocess
@@ -29,6 +30,7 @@ PEER_PAGES = 200
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     inputs = [str(path) for path in build_sample(default_cache())]
     with tempfile.TemporaryDirectory() as folder:
         help_seconds = min(_seconds([*_curate(), "--help"]) for _ in range(5))

@@ -34,8 +34,9 @@ def driver_lock(workspace: Workspace) -> Iterator[str]:
     with _exclusive(workspace, token):
         holder = workspace.read_json(LOCK)
         if holder is not None and _alive(holder):
+            host = holder["host"].split(" ")[0]
             raise WorkspaceLocked(
-                f"{workspace.url} is in use by process {holder['pid']} on {holder['host'].split(' ')[0]}: wait for it, stop it, "
+                f"{workspace.url} is in use by process {holder['pid']} on {host}: wait for it, stop it, "
                 f"or give another --workspace (a driver that is gone is forgotten after {STALE_SECONDS:.0f} s)"
             )
         mine = {

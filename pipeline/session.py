@@ -149,7 +149,7 @@ def _refuse_stale(workspace: Workspace, first: Stage) -> None:
     order = [*STAGES, "mix"]
     stale = stale_stages(workspace, order[: order.index(first.name)])
     if stale:
-        again = f"`curate run {stale[0]}`" if len(stale) == 1 else "`curate run all`"
+        again = " and ".join(f"`curate run {name}`" for name in stale)
         raise UsageError(f"{' and '.join(stale)} out of date, for a stage before ran again since: {again} first")
 
 

@@ -33,8 +33,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     store = s3fs.S3FileSystem()
     s3fs.S3FileSystem.clear_instance_cache()
-    store.mkdir("crawl")
-    yield "s3://crawl/w"
+    store.mkdir("curate-runs")
+    yield "s3://curate-runs/w"
     server.stop()
 
 
