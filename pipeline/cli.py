@@ -282,7 +282,7 @@ def report(workspace: str, as_json: bool) -> None:
 
 @main.command()
 @_workspace
-@click.option("--verify", is_flag=True, help="Also read every file's footer and count its rows.")
+@click.option("--verify", is_flag=True, help="Also read every file: its checksum, and its rows counted.")
 @_json
 @_guarded
 def status(workspace: str, verify: bool, as_json: bool) -> None:

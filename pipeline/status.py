@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,8 +53,8 @@ class StageStatus:
 def stage_statuses(workspace: Workspace, stages: Sequence[str], *, verify: bool = False) -> list[StageStatus]:
     """The stages that have run here, in order, their sums checked within each shard and from stage to stage.
 
-    `verify` also reads every file's footer: rows in `docs` are the kept ones, rows in `ledger` the others, rows in
-    `measures` all of them.
+    `verify` also reads every file whole, compares its SHA-256, and counts: rows in `docs` are the kept ones, those in
+    `ledger` the others, those in `measures` all of them.
     """
     statuses: list[StageStatus] = []
     before: dict[str, dict[str, Any]] | None = None
@@ -130,10 +131,16 @@ def _check_files(workspace: Workspace, status: StageStatus, key: str, entry: dic
         try:
             with workspace.open(path) as stream:
                 found = pq.read_metadata(stream).num_rows
+                stream.seek(0)
+                whole = hashlib.file_digest(stream, "sha256").hexdigest() == entry[name]["sha256"]
         except (OSError, ValueError) as error:  # Arrow's errors are of these two kinds
             status.problems.append(f"{status.stage} {key}: cannot read {path}: {error}")
             continue
         files, rows = files + 1, rows + found
+        if not whole:
+            status.problems.append(
+                f"{status.stage} {key}: {path} is not the file that was written (its SHA-256 differs)"
+            )
         if found != expected[name]:
             status.problems.append(f"{status.stage} {key}: {path} has {found} rows, {expected[name]} were counted")
     status.verified = (files, rows)

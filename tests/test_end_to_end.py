@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import faults
 import pytest
 import small_crawl
+from crawl_server import CrawlServer, drops
+from crawl_server import crawl_server as serve_crawl
 
 OUTPUT = (
     *(f"{stage}/{part}" for stage in ("extract", "filter", "dedup", "classify") for part in ("docs", "ledger")),
@@ -50,6 +53,12 @@ def bytes_of(workspace: Path) -> dict[str, str]:
         found |= {name: (workspace / name).read_bytes().hex()}
     assert len(found) > 30
     return found
+
+
+@pytest.fixture
+def server() -> Iterator[CrawlServer]:
+    with serve_crawl() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +188,39 @@ def test_a_tampered_count_is_found_by_status(undisturbed: Path, tmp_path: Path) 
     assert code == 1
     assert "sums do not match" in err
     assert "records in" in err
+
+
+def test_a_file_that_was_changed_on_disk_is_found_by_verify(undisturbed: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(undisturbed, tmp_path / "w")
+    first, second = sorted((tmp_path / "w/dedup/ledger").rglob("*.parquet"))[:2]
+    second.write_bytes(first.read_bytes())
+    assert faults.run([*CLI, "status", "--workspace", str(tmp_path / "w")])[0] == 0
+    code, _, err = faults.run([*CLI, "status", "--workspace", str(tmp_path / "w"), "--verify"])
+    assert code == 1
+    assert "SHA-256 differs" in err
+
+
+def test_input_by_url_survives_a_server_that_drops_connections_and_shows_no_signature(
+    crawl: tuple[Path, Path], undisturbed: Path, server: CrawlServer, tmp_path: Path
+) -> None:
+    inputs, recipe = crawl
+    urls = []
+    for path in sorted(inputs.iterdir()):
+        name = f"/crawl/{path.name}"
+        server.files[name] = path.read_bytes()
+        server.faults[name] = [drops(1000), drops(500)]  # the first is what planning looks at
+        urls += ["--input", f"{server.url}crawl/{path.name}?signature=SECRET"]
+    command = [*CLI, "run", "extract", "--recipe", str(recipe), "--workspace", str(tmp_path / "w"), *urls]
+    code, out, err = faults.run(command)
+    assert code == 0, err
+    assert len(list((tmp_path / "w/extract/docs").rglob("*.parquet"))) == 4
+    kept = json.loads((tmp_path / "w/extract/manifest.json").read_text())["counts"]["kept"]
+    assert kept == json.loads((undisturbed / "extract/manifest.json").read_text())["counts"]["kept"]
+    assert "SECRET" not in out + err
+    for path in (tmp_path / "w").rglob("*"):
+        assert not path.is_file() or b"SECRET" not in path.read_bytes(), path
 
 
 def test_clean_removes_what_is_left_over_and_nothing_else(undisturbed: Path, tmp_path: Path) -> None:
