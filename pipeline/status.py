@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 
@@ -132,7 +132,7 @@ def _check_files(workspace: Workspace, status: StageStatus, key: str, entry: dic
             with workspace.open(path) as stream:
                 found = pq.read_metadata(stream).num_rows
                 stream.seek(0)
-                whole = hashlib.file_digest(stream, "sha256").hexdigest() == entry[name]["sha256"]
+                whole = hashlib.file_digest(cast(Any, stream), "sha256").hexdigest() == entry[name]["sha256"]
         except (OSError, ValueError) as error:  # Arrow's errors are of these two kinds
             status.problems.append(f"{status.stage} {key}: cannot read {path}: {error}")
             continue

@@ -10,7 +10,6 @@ import toy_stages
 
 from curate.pipeline.engines import open_engine
 from curate.pipeline.errors import CurateError
-from curate.pipeline.markers import read_manifest
 from curate.pipeline.progress import open_display
 from curate.pipeline.recipe import Recipe, RecipeHead, RunConfig
 from curate.pipeline.runner import open_runner, raise_if_incomplete, upstream_shards
@@ -48,7 +47,7 @@ def main() -> None:
             open_display(as_json=True, stream=sys.stdout),
         ) as runner:
             results = [runner.run(toy_stages.CUT, shards)]
-            if read_manifest(workspace, "cut") is not None:
+            if results[0].published:
                 results.append(runner.run(toy_stages.COUNT, upstream_shards(workspace, "cut")))
         statuses = stage_statuses(workspace, ["cut", "count"], verify=True)
         raise_if_incomplete(results, [problem for status in statuses for problem in status.problems])
