@@ -36,8 +36,8 @@ def run(place: Workspace, stage: str, above: str | None, content: str = "", keys
         for name, schema, rows in (("docs", DOCUMENT, 3), ("ledger", LEDGER, 0)):
             path = f"{stage}/{name}/{key}.parquet"
             with place.create(path) as output, TableWriter(output, schema) as table:
-                table.write_rows([{"id": f"{key}/{row}"} for row in range(rows)])
-            files[name] = {"path": path, "sha256": f"{stage} {name} {key} {content}", "bytes": 1}
+                table.write_rows([{"id": f"{key}/{row}", "url": f"{stage} {content}"} for row in range(rows)])
+            files[name] = {"path": path, "sha256": output.sha256, "bytes": output.size}
         source = {entry["key"]: entry for entry in manifest(place, above)["shards"]} if above else {}
         read = {"docs": source[key]["docs"]["sha256"]} if key in source else {}
         entries.append({"key": key, "rows": 3, "counts": counts(3), "read": read, **files})
@@ -77,7 +77,10 @@ def test_verify_counts_files_and_rows_and_finds_one_that_lost_a_row(workspace: W
     path = workspace.path("filter/docs/S/a.parquet")
     pq.write_table(pq.read_table(path).slice(1), path)
     filtered = stage_statuses(workspace, STAGES, verify=True)[1]
-    assert filtered.problems == ["filter S/a: filter/docs/S/a.parquet has 2 rows, 3 were counted"]
+    assert filtered.problems == [
+        "filter S/a: filter/docs/S/a.parquet is not the file that was written (its SHA-256 differs)",
+        "filter S/a: filter/docs/S/a.parquet has 2 rows, 3 were counted",
+    ]
     assert filtered.to_json()["verified"] == {"files": 4, "rows": 5}
     assert "SUMS DO NOT MATCH; verified: 4 files, 5 rows" in shown(workspace, verify=True)
 
