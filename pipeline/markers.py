@@ -82,10 +82,13 @@ def read_markers(workspace: Workspace, stage: Stage, step: Step) -> dict[str, di
         found = list(pool.map(lambda name: _read(workspace, name), names))
     markers = [item for item in found if isinstance(item, dict) and item.get("schema_version") == SCHEMA_VERSION]
     outputs = [item for marker in markers for item in marker["outputs"].values()]
-    folders = {item["path"].rsplit("/", item["path"].count("/") - 1)[0] for item in outputs}
     sizes: dict[str, int] = {}
-    for name in sorted(folders):
-        sizes |= workspace.sizes(name) if "." not in name.rsplit("/", 1)[-1] else {name: _size(workspace, name)}
+    for parts in sorted({tuple(item["path"].split("/")[:3]) for item in outputs}, key=len):
+        place = "/".join(
+            parts[:2]
+        )  # `extract/docs`, listed once for all shards; or a file of its own, `mix/tokenizer.json`
+        if place not in sizes:
+            sizes |= {place: -1} | (workspace.sizes(place) if len(parts) > 2 else {place: _size(workspace, place)})
     return {
         marker["key"]: marker
         for marker in markers

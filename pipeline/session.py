@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from curate.pipeline.config import Strict
 from curate.pipeline.engines import Engine
@@ -29,6 +28,8 @@ STAGES = {
 }
 """The stages of `curate run`, in order."""
 MIX = "curate.mixtures.stage:STAGE"
+ORDER = (*STAGES, "mix")
+"""Every stage that the runner runs, each reading what the one before left."""
 PRETRAIN_CONFIG = "curate.pretrain.config:PretrainConfig"
 DEFAULT_RECIPE = "fineweb"
 RECIPE = "recipe.yaml"
@@ -42,7 +43,7 @@ def stage(name: str) -> Stage:
 
 def sections() -> dict[str, type[Strict]]:
     """The recipe's sections: a typed configuration for each stage, for mix and for pretrain."""
-    models = {name: stage(name).config for name in (*STAGES, "mix")}
+    models = {name: stage(name).config for name in ORDER}
     return models | {"pretrain": load(PRETRAIN_CONFIG)}
 
 
@@ -53,10 +54,9 @@ def read_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
 
 def check_settings(settings: Sequence[str], first: str) -> None:
     """UsageError if a setting changes a stage before the first one that the command runs: it would change nothing."""
-    order = [*STAGES, "mix"]
     for setting in settings:
         section = setting.split("=", 1)[0].split(".", 1)[0].strip()
-        if section in order and order.index(section) < order.index(first):
+        if section in ORDER[: ORDER.index(first)]:
             raise UsageError(
                 f"--set {setting}: {section} is not run by this command: `curate run {section}`, or all, reads it"
             )
@@ -75,9 +75,9 @@ def workspace_recipe(
     """
     settings = list(settings)
     if inputs:
-        settings.append("input.paths=" + _flow(list(inputs)))
+        settings.append("input.paths=" + json.dumps(list(inputs)))
     if snapshot is not None:
-        settings.append("input.snapshot=" + _flow(snapshot))
+        settings.append("input.snapshot=" + json.dumps(snapshot))
     own = _own_recipe(workspace)
     if source is None and own is not None:
         return load_recipe(f"{workspace.url}/{RECIPE}", sections(), settings, text=own)
@@ -87,11 +87,6 @@ def workspace_recipe(
         config = recipe.head.input.model_copy(update={"paths": given.paths, "snapshot": snapshot or given.snapshot})
         recipe = Recipe(recipe.head.model_copy(update={"input": config}), recipe.sections)
     return recipe
-
-
-def _flow(value: Any) -> str:
-    """A value as YAML on one line."""
-    return json.dumps(value)
 
 
 def _own_recipe(workspace: Workspace) -> str | None:
@@ -117,7 +112,7 @@ def run_stages(
     """
     results = []
     with open_runner(workspace, recipe, engine, display) as runner:
-        inputs = _input_shards(workspace, recipe, display) if stage(names[0]).after is None else None
+        inputs = _input_shards(workspace, recipe) if stage(names[0]).after is None else None
         for position, name in enumerate(names):
             current = stage(name)
             if current.after is None:
@@ -136,7 +131,7 @@ def run_stages(
                 break  # there is nothing for the next stage to go on with
     missing = [
         f"{name} {item['key']}: {item['error']}"
-        for name in [*STAGES, "mix"][: [*STAGES, "mix"].index(names[0])]
+        for name in ORDER[: ORDER.index(names[0])]
         for item in (read_manifest(source or workspace, name) or {"failed": []})["failed"]
     ]
     problems = [problem for status in stage_statuses(workspace, list(STAGES)) for problem in status.problems]
@@ -146,14 +141,13 @@ def run_stages(
 
 def _refuse_stale(workspace: Workspace, first: Stage) -> None:
     """UsageError where the stages before the first one are of different runs: its documents would be of the older."""
-    order = [*STAGES, "mix"]
-    stale = stale_stages(workspace, order[: order.index(first.name)])
+    stale = stale_stages(workspace, ORDER[: ORDER.index(first.name)])
     if stale:
         again = " and ".join(f"`curate run {name}`" for name in stale)
         raise UsageError(f"{' and '.join(stale)} out of date, for a stage before ran again since: {again} first")
 
 
-def _input_shards(workspace: Workspace, recipe: Recipe, display: Display) -> list[Shard]:
+def _input_shards(workspace: Workspace, recipe: Recipe) -> list[Shard]:
     config = recipe.head.input
     if not config.paths:
         raise UsageError(
@@ -185,8 +179,7 @@ def _keep_recipe(workspace: Workspace, recipe: Recipe, first: str) -> None:
     config = recipe.head.input
     if own is not None and first != "extract":
         old = load_recipe(f"{workspace.url}/{RECIPE}", sections(), text=own)
-        earlier = [*STAGES, "mix"]
-        kept |= {name: old.sections[name] for name in earlier[: earlier.index(first)]}
+        kept |= {name: old.sections[name] for name in ORDER[: ORDER.index(first)]}
         config = old.head.input
     paths = [redact(path) for path in config.paths]
     head = recipe.head.model_copy(update={"input": config.model_copy(update={"paths": paths})})
