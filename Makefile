@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?= demo
+DATA ?= $(or $(CURATE_DATA),../shared/data)
 CURATE := $(BIN)/curate
 
-.PHONY: demo bench test test-all check lint types imports format setup clean help
+.PHONY: demo bench bench-extract test test-all check lint types imports format setup clean help
 
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: $(VENV)/.demo ## sample pages -> extract -> filter -> dedup -> classify -> mix -> pretrain -> report
 	@DEMO="$(DEMO)" CURATE="$(CURATE)" sh bench/demo.sh
@@ -57,6 +58,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 bench: $(VENV)/.dev ## speed of every stage on the sample, beside the bare libraries
 	$(BIN)/python bench/pipeline.py
+
+bench-extract: $(VENV)/.dev ## accuracy and time of every extraction engine (DATA=archives EXTRA=packages FOLDS=models of five folds)
+	$(BIN)/python bench/extract.py "$(DATA)" $(if $(EXTRA),--extra "$(EXTRA)") $(if $(FOLDS),--folds "$(FOLDS)")
 
 clean: ## removes the demo and caches, not .venv
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -38,9 +38,12 @@ DOCUMENT = pa.schema(
         ("robots", pa.string()),
         ("license", pa.string()),
         ("engine", pa.string()),
+        ("confidence", pa.float32()),
     ]
 )
-"""What extract writes. `offset` is the record's byte offset in `source` (row number for JSONL and Parquet).
+"""What extract writes. `offset` is the record's byte offset in `source` (row number for JSONL and Parquet). `engine` names
+whose text it is, and `confidence` says how sure that engine (or the one that was asked before it) is of the text; null where
+an engine cannot say.
 `language` and `language_score` are what the page declares, and null, until filter measures them. Later stages append
 columns: filter `signals` (struct), dedup `duplicates` (int32, size of its cluster), classify `quality`, `math`,
 `edu` (float32) and `topic` (string)."""

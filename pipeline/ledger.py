@@ -22,7 +22,8 @@ class Counts:
     """What one task, stage or run did with its records.
 
     `records` counts what came in, `kept` what went on, `dropped` and `quarantined` the rest by reason; `ignored` counts
-    what is no record (WARC `request`, `metadata`, `warcinfo`) by kind; `seconds` is CPU or wall time by step of the work.
+    what is no record (WARC `request`, `metadata`, `warcinfo`) by kind; `cut` records that were longer than a limit, whatever
+    became of them; `seconds` is CPU or wall time by step of the work.
     """
 
     records: int = 0
@@ -30,6 +31,7 @@ class Counts:
     dropped: Counter[str] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
@@ -47,6 +49,7 @@ class Counts:
             self.dropped + other.dropped,
             self.quarantined + other.quarantined,
             self.ignored + other.ignored,
+            self.cut + other.cut,
             _add(self.seconds, other.seconds),
         )
 
@@ -57,6 +60,7 @@ class Counts:
             "dropped": dict(sorted(self.dropped.items())),
             "quarantined": dict(sorted(self.quarantined.items())),
             "ignored": dict(sorted(self.ignored.items())),
+            **({"cut": self.cut} if self.cut else {}),
             "seconds": {name: round(value, 4) for name, value in sorted(self.seconds.items())},
         }
 
@@ -68,6 +72,7 @@ class Counts:
             dropped=Counter(value["dropped"]),
             quarantined=Counter(value["quarantined"]),
             ignored=Counter(value["ignored"]),
+            cut=value.get("cut", 0),
             seconds=_add(value["seconds"], {}),
         )
 

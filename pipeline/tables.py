@@ -35,6 +35,8 @@ def status_lines(statuses: Sequence[StageStatus], now: dict[str, Any] | None) ->
         if counts.ignored:
             ignored = ", ".join(f"{number:,} {printable(kind)}" for kind, number in sorted(counts.ignored.items()))
             lines.append(f"{'':10}not records: {ignored}")
+        if counts.cut:
+            lines.append(f"{'':10}cut to the limit: {number_of(counts.cut, 'record')}")
         check = "SUMS DO NOT MATCH" if status.problems else "sums agree: in = kept + dropped + quarantined"
         if status.verified is not None:
             files, rows = status.verified

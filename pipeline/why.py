@@ -18,8 +18,8 @@ from curate.pipeline.workspace import Workspace
 
 MIX_MANIFEST = "mix/manifest.parquet"
 _SHOWN = (
-    "id", "url", "date", "snapshot", "source", "offset", "title", "language", "language_score", "engine", "has_math",
-    "truncated", "robots", "license", "duplicates", "quality", "math", "edu", "topic", "topic_score", "signals",
+    "id", "url", "date", "snapshot", "source", "offset", "title", "language", "language_score", "engine", "confidence",
+    "has_math", "truncated", "robots", "license", "duplicates", "quality", "math", "edu", "topic", "topic_score", "signals",
 )  # fmt: skip
 
 Entry = dict[str, Any]

@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from curate.pipeline.config import Strict
 from curate.pipeline.errors import nearest
 
-ENGINES = ("trafilatura", "resiliparse")
-"""The engines that come with curate; `module:function` names the user's own."""
+ENGINES = ("curate", "trafilatura", "resiliparse")
+"""The engines that come with curate; `module:function` names the user's own, and UNION several at once."""
+UNION = "union"
+DEFAULT_ENGINE = "trafilatura"
+MAX_BYTES, MAX_DEPTH, MAX_NODES = 8 << 20, 2_000, 200_000
+"""The limits on a page where nobody says otherwise: 8 MiB, elements nested so deep, so many start tags."""
+OUTPUTS = {"curate": ("text", "markdown"), "trafilatura": ("text", "markdown"), "resiliparse": ("text",)}
+"""What each engine can write; one of the user's own gives its text as it is."""
 
 _OWN_ENGINE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _check_engine(name: str, valid: tuple[str, ...] = ENGINES) -> None:
+    if name not in valid and not _OWN_ENGINE.fullmatch(name):
+        raise ValueError(f"no engine named {name!r}{nearest(name, valid)} (or module:function of your own)")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an engine sees of the configuration.
+
+    `engine` is `union` where `engines` are asked one after another until one gives `least_words`; with `cascade` the second
+    of `engines` is asked where the first is less confident than that.
+    """
+
+    engine: str
+    engines: tuple[str, ...]
+    output: str = "text"
+    math: bool = True
+    cascade: float | None = None
+    least_words: int = 50
+    max_depth: int = MAX_DEPTH
+    max_nodes: int = MAX_NODES
 
 
 class AdmissionConfig(Strict):
@@ -52,18 +83,47 @@ class AdmissionConfig(Strict):
         return value
 
 
+class UnionConfig(Strict):
+    """Several engines on every page: the first in order that finds the page gives its text."""
+
+    engines: list[str] = Field(default_factory=lambda: list(ENGINES), min_length=2)
+    """The engines, in the order in which they are asked. The next is asked only where those before it found nothing."""
+    least_words: int = Field(default=50, ge=1, le=100_000)
+    """A text of so many words counts as finding the page: the least that Gopher's rules keep (Rae et al. 2021, A1.1).
+    Where no engine gives so many, the first text that is not empty is taken."""
+
+    @field_validator("engines")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        for name in value:
+            _check_engine(name)
+            if value.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice")
+        return value
+
+
 class ExtractConfig(Strict):
     """How documents come out of records, and the limits on a record."""
 
-    engine: str = Field(default="trafilatura", json_schema_extra={"module": True})
-    """`trafilatura` (FineWeb's settings), `resiliparse` (main content), or `module:function` of one's own:
-    `(html: str, url: str | None) -> str`."""
-    max_bytes: int = Field(default=8 << 20, ge=1 << 10, le=1 << 30)
-    """A page, after content decoding, or a text longer than this is quarantined as `too_large`."""
-    max_depth: int = Field(default=2_000, ge=16, le=1_000_000)
-    """A page with elements nested deeper, by a scan of its bytes, is quarantined as `too_deep`."""
-    max_nodes: int = Field(default=200_000, ge=100, le=100_000_000)
-    """A page with more start tags is quarantined as `too_many_nodes`."""
+    engine: str = Field(default=DEFAULT_ENGINE, json_schema_extra={"module": True})
+    """`curate`, `trafilatura` (FineWeb's settings), `resiliparse` (main content), `union` (several, see `union`), or
+    `module:function` of one's own: `(html: str, url: str | None) -> str`."""
+    output: Literal["text", "markdown"] = "text"
+    """Plain text, or Markdown (engines `curate` and `trafilatura`)."""
+    math: bool = True
+    """Whether the engine `curate` writes formulas as LaTeX; the others know none."""
+    cascade: float | None = Field(default=None, gt=0, le=1)
+    """With the engine `curate`: on a page of which it is less confident than this, trafilatura is asked, and its text taken
+    where it has any. null: never."""
+    union: UnionConfig | None = None
+    """With the engine `union`: which engines, and what counts as finding a page."""
+    max_bytes: int = Field(default=MAX_BYTES, ge=1 << 10, le=1 << 30)
+    """A page, after content decoding, or a text longer than this is cut, and its column `truncated` says `max_bytes`."""
+    max_depth: int = Field(default=MAX_DEPTH, ge=16, le=1_000_000)
+    """A page with elements nested deeper, by a scan of its bytes, is quarantined as `too_deep`: parsers that build trees take
+    minutes on it. The engine `curate` does not, and knows no such limit."""
+    max_nodes: int = Field(default=MAX_NODES, ge=100, le=100_000_000)
+    """A page with more start tags is quarantined as `too_many_nodes`, by any engine but `curate`."""
     cpu_seconds: float = Field(default=30.0, ge=0.1, le=3600)
     """CPU time for one page, after which it is quarantined as `timeout`. It stands behind the limits above."""
     memory_bytes: int = Field(default=2 << 30, ge=512 << 20, le=1 << 40)
@@ -75,9 +135,45 @@ class ExtractConfig(Strict):
     @field_validator("engine")
     @classmethod
     def _known_engine(cls, value: str) -> str:
-        if value not in ENGINES and not _OWN_ENGINE.fullmatch(value):
-            raise ValueError(f"no engine named {value!r}{nearest(value, ENGINES)} (or module:function of your own)")
+        if value != UNION:
+            _check_engine(value, (*ENGINES, UNION))
         return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """What one setting asks for, the engine must be able to do."""
+        if self.cascade is not None and self.engine != "curate":
+            raise ValueError(
+                f"cascade asks trafilatura where curate is unsure: it goes with engine curate, not {self.engine}"
+            )
+        if self.union is not None and self.engine != UNION:
+            raise ValueError(f"union says which engines engine: union asks, but engine is {self.engine}")
+        for name in self.engines:
+            if self.output not in OUTPUTS.get(name, ("text",)):
+                able = ", ".join(engine for engine, outputs in OUTPUTS.items() if self.output in outputs)
+                raise ValueError(f"engine {name} cannot write {self.output}: {able} can")
+        return self
+
+    def settings(self) -> Settings:
+        """The part that an engine sees."""
+        least = (self.union or UnionConfig()).least_words
+        return Settings(
+            self.engine,
+            self.engines,
+            self.output,
+            self.math,
+            self.cascade,
+            least,
+            self.max_depth,
+            self.max_nodes,
+        )
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that may be asked for a page, in order."""
+        if self.engine == UNION:
+            return tuple((self.union or UnionConfig()).engines)
+        return (self.engine, "trafilatura") if self.cascade is not None else (self.engine,)
 
     @field_validator("drop_robots")
     @classmethod

@@ -1,4 +1,4 @@
-"""The process in which pages are parsed: `python -m curate.stages.extract.guard`, one beside each worker, fed through pipes.
+"""The process in which pages are parsed: `python -m curate.stages.extract.guard PARENT MEMORY`, one beside each worker.
 
 It may hang, crash or be killed by a page; the worker (`guarded.py`) knows in which page it was. The kernel ends it when a
 page has used up its CPU time, even inside a C parser, and when its worker is gone.
@@ -12,17 +12,24 @@ import os
 import resource
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.stages.extract import frames
-from curate.stages.extract.config import ENGINES
+from curate.stages.extract.config import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Reads requests from standard input until it ends, and answers each, in order, on standard output."""
+    """Reads batches' places from standard input until it ends, and answers each page, in order, on standard output.
+
+    Arguments: the worker's process id, and the descriptor of the memory in which the pages lie.
+    """
     _die_with(int(sys.argv[1]))
+    area = frames.AreaView(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which then closes the pipe
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     answers = os.dup(1)
@@ -34,56 +41,73 @@ def main() -> None:
             raise EOFError
         return data
 
-    settings, _ = frames.read(take)
-    _send(answers, _prepare(settings))
-    seconds = float(settings["cpu_seconds"])
+    limits, _ = frames.read(take)
+    settings = Settings(**limits["settings"])
+    _send(answers, _prepare(settings, int(limits["memory_bytes"])))
+    seconds = float(limits["cpu_seconds"])
     while True:
         try:
-            request, html = frames.read(take)
+            requests, bytes_at = area.get(take(frames.BATCH.size))
         except EOFError:
             return
+        _work(requests, bytes_at, settings, seconds, answers)
+
+
+def _work(
+    requests: list[dict[str, Any]],
+    bytes_at: Callable[[int, int], bytes],
+    settings: Settings,
+    seconds: float,
+    answers: int,
+) -> None:
+    """Answers a batch, each page with a CPU timer of its own."""
+    start = 0
+    for request in requests:
+        html = bytes_at(start, request["size"])
+        start += request["size"]
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        answer, text = _answer(request, html, settings["engine"])
+        answer, text = _answer(request, html, settings)
         signal.setitimer(signal.ITIMER_PROF, 0)
         _send(answers, answer, text)
 
 
-def _prepare(settings: dict[str, Any]) -> dict[str, Any]:
-    """Imports everything, then sets the limits; what is wrong, if anything."""
+def _prepare(settings: Settings, memory_bytes: int) -> dict[str, Any]:
+    """Imports and compiles everything, then sets the limits; what is wrong, if anything."""
     from curate.pipeline.errors import CurateError
     from curate.stages.extract import charset, engines
 
     try:
-        engines.engine_of(settings["engine"])
         charset.codec_of("utf-8")
-        if settings["engine"] in ENGINES:  # ours import parts of themselves on their first page
-            engines.main_text("<html><body><p>Warm up.</p></body></html>", None, settings["engine"])
+        engines.prepare(settings)
     except CurateError as error:
         return {"fatal": str(error)}
-    for what, limit in ((resource.RLIMIT_AS, int(settings["memory_bytes"])), (resource.RLIMIT_CORE, 0)):
+    for what, limit in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0)):
         with contextlib.suppress(ValueError, OSError):  # macOS knows no limit of address space
             resource.setrlimit(what, (limit, limit))
     return {"ready": True}
 
 
-def _answer(request: dict[str, Any], html: bytes, engine: str) -> tuple[dict[str, Any], bytes]:
+def _answer(request: dict[str, Any], html: bytes, settings: Settings) -> tuple[dict[str, Any], bytes]:
     """The text and what the page declares, or the error. MemoryError and whatever else an engine raises on a page is an
     answer: the page is set aside, the run goes on."""
     from curate.stages.extract import charset, engines, page
 
     try:
-        source, codec = charset.decode(html, request["charset"])
-        text = engines.main_text(source, request["url"], engine)
+        source = charset.read(html, request["charset"])
+        found = engines.find(source, request["url"], settings)
         facts = {
-            "title": page.title_of(source),
-            "language": page.language_of(source, request["language"]),
-            "robots": page.robots_of(source, request["robots"]),
-            "license": page.license_of(source),
-            "has_math": page.has_math(text),
-            "math_prefilter": page.math_prefilter(html, text),
-            "charset": codec,
+            "title": found.title or page.title_of(source.text),
+            "language": page.language_of(source.text, request["language"]),
+            "robots": page.robots_of(source.text, request["robots"]),
+            "license": page.license_of(source.text),
+            "has_math": found.has_math,
+            "math_prefilter": page.math_prefilter(source.utf8, found.text),
+            "engine": found.engine,
+            "confidence": found.confidence,
         }
-        return facts, text.encode("utf-8")
+        return facts, found.text.encode("utf-8")
+    except engines.TooComplex as error:
+        return {"error": error.reason, "detail": str(error)}, b""
     except MemoryError:
         return {"error": "memory", "detail": "out of memory"}, b""
     except Exception as error:  # noqa: BLE001 - any engine, any page

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from curate.pipeline.errors import CurateError
 from curate.stages.extract import frames
+from curate.stages.extract.config import Settings
 from curate.stages.extract.records import Page
 
-START_SECONDS = 180.0
-"""Wall time for the process to start, on a busy machine."""
+START_SECONDS = 600.0
+"""Wall time for the process to start: on a busy machine, and compiling our engine for the first time."""
 PAGES_PER_PROCESS = 5_000
 """After so many pages the process is replaced, which bounds what native libraries leak."""
 
@@ -35,11 +36,14 @@ class Extracted:
     license: str | None
     has_math: bool
     math_prefilter: bool
+    engine: str | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a page gave nothing: `timeout`, `stalled`, `crashed`, `memory` or `extractor_error`."""
+    """Why a page gave nothing: `too_deep`, `too_many_nodes`, `timeout`, `stalled`, `crashed`, `memory` or
+    `extractor_error`."""
 
     reason: str
     detail: str
@@ -47,9 +51,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The engine and its limits on one page: CPU seconds and bytes of address space."""
+    """The engine, and its limits on one page: CPU seconds and bytes of address space."""
 
-    engine: str
+    settings: Settings
     cpu_seconds: float
     memory_bytes: int
 
@@ -73,6 +77,8 @@ class Guard:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
+        self._area: frames.Area | None = None
+        self._answers = bytearray()
         self._pages = 0
 
     def extract(self, pages: Sequence[Page]) -> Generator[Extracted | Failure, None, None]:
@@ -104,6 +110,10 @@ class Guard:
     def stop(self) -> None:
         """Ends the process; the next page starts another."""
         process, self._process, self._pages = self._process, None, 0
+        self._answers.clear()
+        if self._area is not None:
+            self._area.close()
+            self._area = None
         if process is None:
             return
         process.kill()
@@ -114,8 +124,14 @@ class Guard:
 
     def _send(self, pages: Sequence[Page]) -> Iterator[Extracted | Failure]:
         process = self._process or self._start()
-        writer = threading.Thread(target=_write, args=(process, pages), daemon=True)
-        writer.start()
+        headers = [
+            {"url": page.url, "charset": page.charset, "language": page.language, "robots": page.robots}
+            for page in pages
+        ]
+        assert self._area is not None
+        message = self._area.put(headers, [page.body for page in pages])
+        with contextlib.suppress(BrokenPipeError):  # a process that is gone gives no answer either
+            _write(process, message)
         answered = 0
         try:
             for _ in pages:
@@ -126,12 +142,13 @@ class Guard:
         finally:
             if answered < len(pages):
                 self.stop()  # answers to a batch that nobody waits for would be taken for the next one's
-            writer.join()
 
     def _start(self) -> subprocess.Popen[bytes]:
         paths = [entry or str(os.getcwd()) for entry in sys.path]  # noqa: PTH109
+        area = self._area = frames.Area()
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "curate.stages.extract.guard", str(os.getpid())],
+            [sys.executable, "-P", "-m", "curate.stages.extract.guard", str(os.getpid()), str(area.descriptor)],
+            pass_fds=(area.descriptor,),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -139,13 +156,8 @@ class Guard:
             bufsize=0,
         )
         self._process, self._pages = process, 0
-        settings = {
-            "engine": self._limits.engine,
-            "cpu_seconds": self._limits.cpu_seconds,
-            "memory_bytes": self._limits.memory_bytes,
-        }
         try:
-            _write_all(process, frames.pack(settings))
+            _write(process, frames.pack(asdict(self._limits)))
             header, _ = self._receive(process, START_SECONDS)
         except (BrokenPipeError, _Died) as error:
             self.stop()
@@ -158,7 +170,7 @@ class Guard:
     def _receive(self, process: subprocess.Popen[bytes], seconds: float) -> tuple[dict[str, Any], bytes]:
         deadline = time.monotonic() + seconds
         try:
-            return frames.read(lambda size: _take(process, size, deadline))
+            return frames.read(lambda size: self._take(process, size, deadline))
         except TimeoutError:
             raise _Died("stalled", f"no answer in {seconds:g} s") from None
         except (EOFError, frames.BadFrame) as error:
@@ -168,10 +180,26 @@ class Guard:
                 raise _Died("timeout", f"more than {self._limits.cpu_seconds:g} s of CPU time") from None
             raise _Died("crashed", _cause(code) if isinstance(error, EOFError) else "sent no valid answer") from None
 
+    def _take(self, process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
+        """Exactly so many bytes of what the process says; EOFError at its end, TimeoutError after the deadline."""
+        assert process.stdout is not None
+        while len(self._answers) < size:
+            poll = select.poll()
+            poll.register(process.stdout, select.POLLIN | select.POLLHUP)
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError
+            part = os.read(process.stdout.fileno(), 1 << 20)
+            if not part:
+                raise EOFError
+            self._answers += part
+        data = bytes(self._answers[:size])
+        del self._answers[:size]
+        return data
+
 
 def _why_not() -> str:
     """The last line that the process says when it is started once more by hand: which module is missing, mostly."""
-    command = [sys.executable, "-P", "-m", "curate.stages.extract.guard", "0"]
+    command = [sys.executable, "-P", "-m", "curate.stages.extract.guard", "0", "0"]
     try:
         said = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
@@ -186,7 +214,7 @@ def _outcome(header: dict[str, Any], body: bytes) -> Extracted | Failure:
         return Failure(header["error"], header["detail"])
     return Extracted(
         body.decode("utf-8"),
-        *(header[name] for name in ("title", "language", "robots", "license", "has_math", "math_prefilter")),
+        **{field.name: header[field.name] for field in fields(Extracted) if field.name != "text"},
     )
 
 
@@ -199,38 +227,11 @@ def _cause(code: int) -> str:
         return f"the process was ended by signal {-code}"
 
 
-def _write(process: subprocess.Popen[bytes], pages: Sequence[Page]) -> None:
-    """Feeds a batch; ends quietly where the process is gone: the reader sees that too, and knows in which page."""
-    try:
-        for page in pages:
-            request = {"url": page.url, "charset": page.charset, "language": page.language, "robots": page.robots}
-            _write_all(process, frames.pack(request, page.body))
-    except (BrokenPipeError, ValueError, OSError):
-        return
-
-
-def _write_all(process: subprocess.Popen[bytes], data: bytes) -> None:
+def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
     assert process.stdin is not None
     view = memoryview(data)
     while view:
         view = view[process.stdin.write(view) or 0 :]
-
-
-def _take(process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
-    """Exactly so many bytes of what the process says; EOFError at its end, TimeoutError after the deadline."""
-    assert process.stdout is not None
-    descriptor = process.stdout.fileno()
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN | select.POLLHUP)
-    data = bytearray()
-    while len(data) < size:
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError
-        part = os.read(descriptor, min(size - len(data), 1 << 20))
-        if not part:
-            raise EOFError
-        data += part
-    return bytes(data)
 
 
 _shared: dict[int, tuple[Limits, Guard]] = {}

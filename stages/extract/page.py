@@ -8,6 +8,9 @@ from __future__ import annotations
 import html
 import re
 
+from curate.stages.extract.charset import tidy
+from curate.stages.extract.marks import Marks
+
 _TITLE = re.compile(r"<title\b[^>]{0,300}>([^<]{0,2000})", re.IGNORECASE)
 _HTML = re.compile(r"<html\b([^>]{0,2000})>", re.IGNORECASE)
 _META = re.compile(r"<meta\b([^>]{0,4000})>", re.IGNORECASE)
@@ -23,7 +26,7 @@ _AGENT = re.compile(r"([a-z0-9_-]{1,60}):\s*([a-z].*)")
 HEAD_CHARS = 1 << 18
 """Where title, language and meta tags are looked for: the page's first so many characters."""
 
-_MATH_MARKS = (
+_MATH_MARKS = Marks(
     b"MathJax", b"mathjax", b"<math", b"math-container", b"katex.min.css", b"latex.php", b"codecogs", b"tex.cgi",
     b'class="tex"', b"class='tex'",
 )  # fmt: skip
@@ -45,7 +48,7 @@ _DELIMITED = re.compile(
 def title_of(source: str) -> str | None:
     """The `<title>`, entities resolved, spaces joined, at most 500 characters; None if there is none."""
     found = _TITLE.search(source, 0, HEAD_CHARS)
-    title = " ".join(html.unescape(found[1]).split())[:500] if found else ""
+    title = " ".join(tidy(html.unescape(found[1])).split())[:500] if found else ""
     return title or None
 
 
@@ -121,6 +124,6 @@ def _is_formula(found: str) -> bool:
 def math_prefilter(page: bytes, text: str) -> bool:
     """OpenWebMath's prefilter on the HTML (Paster et al. 2023, section 3.1), rules (a) and (b): a mark of a formula renderer,
     or a TeX command in the source and one of the common LaTeX commands in the extracted text."""
-    if any(mark in page for mark in _MATH_MARKS):
+    if _MATH_MARKS.within(page):
         return True
     return "\\" in text and _LATEX.search(text) is not None and _MATH_COMMAND_SOURCE.search(page) is not None

@@ -39,22 +39,33 @@ def split_http(block: bytes) -> tuple[int, dict[str, str], bytes]:
     return int(status[1]), parse_header(block[: end.start()]), block[end.end() :]
 
 
-def body_of(headers: dict[str, str], body: bytes, limit: int) -> bytes:
-    """The body with transfer and content encodings undone.
+def body_of(headers: dict[str, str], body: bytes, limit: int) -> tuple[bytes, bool]:
+    """The body with transfer and content encodings undone, its first `limit` bytes; and whether it was cut to them.
 
-    Crawlers often store the body decoded and keep the header, so a body that does not look encoded is taken as it is.
-    Raises BadPayload: `too_large` over `limit` bytes, `bad_encoding`.
+    No more than a little over the limit is ever decoded, whatever the body would expand to. Crawlers often store the body
+    decoded and keep the header, so a body that does not look encoded is taken as it is. Raises BadPayload (`bad_encoding`).
     """
     if "chunked" in headers.get("transfer-encoding", "").lower():
         body = join_chunks(body)
     codings = [coding.strip().lower() for coding in headers.get("content-encoding", "").split(",")]
     if len(codings) > 8:
         raise BadPayload("bad_encoding", f"{len(codings)} content codings")
+    over = False
     for coding in reversed(codings):
         body = _decoded(coding.removeprefix("x-"), body, limit)
-    if len(body) > limit:
-        raise BadPayload("too_large", f"{len(body)} bytes, {limit} allowed")
-    return body
+        over = over or len(body) > limit
+        body = cut(body, limit)
+    return body, over
+
+
+def cut(data: bytes, limit: int) -> bytes:
+    """The first `limit` bytes, or up to three fewer, so that no character of UTF-8 is cut."""
+    if len(data) <= limit:
+        return data
+    for end in range(limit, max(0, limit - 4), -1):
+        if data[end] & 0xC0 != 0x80:  # a character begins behind this place
+            return data[:end]
+    return data[:limit]
 
 
 def join_chunks(body: bytes) -> bytes:
@@ -76,6 +87,7 @@ def join_chunks(body: bytes) -> bytes:
 
 
 def _decoded(coding: str, body: bytes, limit: int) -> bytes:
+    """The body with one coding undone: all of it, or more than `limit` bytes of it."""
     try:
         if coding == "gzip":
             return _inflate(body, 31, limit) if body.startswith(b"\x1f\x8b") else body
@@ -94,11 +106,7 @@ def _decoded(coding: str, body: bytes, limit: int) -> bytes:
 
 def _inflate(body: bytes, window: int, limit: int) -> bytes:
     """Everything that decodes, also where the body is cut off; raises zlib.error where it is damaged."""
-    decoder = zlib.decompressobj(window)
-    out = decoder.decompress(body, limit + 1)
-    if len(out) > limit:
-        raise BadPayload("too_large", f"{len(body)} bytes decode to more than the {limit} allowed")
-    return out
+    return zlib.decompressobj(window).decompress(body, limit + 1)
 
 
 def _deflate(body: bytes, limit: int) -> bytes:
@@ -123,10 +131,8 @@ def _brotli(body: bytes, limit: int) -> bytes:
             out = decoder.process(data, output_buffer_limit=1 << 20)
             data = b""
             size += len(out)
-            if size > limit:
-                raise BadPayload("too_large", f"{len(body)} bytes decode to more than the {limit} allowed")
             parts.append(out)
-            if decoder.is_finished() or decoder.can_accept_more_data():
+            if size > limit or decoder.is_finished() or decoder.can_accept_more_data():
                 return b"".join(parts)
     except brotli.error as error:
         if _looks_like_text(body):
@@ -139,12 +145,9 @@ def _zstd(body: bytes, limit: int) -> bytes:
 
     try:
         with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(body) as reader:
-            out = reader.read(limit + 1)
+            return bytes(reader.read(limit + 1))
     except zstandard.ZstdError as error:
         raise BadPayload("bad_encoding", f"zstd: {error}") from None
-    if len(out) > limit:
-        raise BadPayload("too_large", f"{len(body)} bytes decode to more than the {limit} allowed")
-    return bytes(out)
 
 
 def _looks_like_text(body: bytes) -> bool:

@@ -8,7 +8,10 @@ from typing import IO
 from curate.pipeline.ledger import QUARANTINED
 from curate.stages.extract.records import Item, Rejected, from_damage, from_warc
 from curate.stages.extract.tables import read_jsonl, read_parquet
-from curate.stages.extract.warc import PREFIX, Damage, read_warc
+from curate.stages.extract.warc import Damage, read_warc
+
+HTTP_HEADER = 1 << 16
+"""Bytes of a record that may stand before the page in it."""
 
 
 def read_records(
@@ -18,8 +21,8 @@ def read_records(
 
     A WARC or JSONL file without anything in it, packed or not, is one Rejected (`empty_file`): more often than not it is a
     download that failed. A Parquet file says itself that it has no rows.
-    `name` tells compression by its ending, `size` is the file's bytes (0: not known), `max_bytes` a page's limit;
-    `columns` maps text, html, id, url and date to the columns of JSONL and Parquet.
+    `name` tells compression by its ending, `size` is the file's bytes (0: not known), `max_bytes` a page's limit, to which
+    longer ones are cut; `columns` maps text, html, id, url and date to the columns of JSONL and Parquet.
     """
     if kind == "parquet":
         yield from read_parquet(stream, max_bytes, columns)
@@ -39,5 +42,5 @@ def read_records(
 
 
 def _read_warc(stream: IO[bytes], name: str, size: int, max_bytes: int) -> Iterator[Item]:
-    for item in read_warc(stream, name, size, max_bytes + PREFIX):
+    for item in read_warc(stream, name, size, max_bytes + HTTP_HEADER):
         yield from_damage(item) if isinstance(item, Damage) else from_warc(item, max_bytes)

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from curate.pipeline.ledger import DROPPED, QUARANTINED
-from curate.stages.extract.payload import HTML_TYPES, BadPayload, body_of, mime_of, split_http
+from curate.stages.extract.payload import HTML_TYPES, BadPayload, body_of, cut, mime_of, split_http
 from curate.stages.extract.warc import Damage, RawRecord
 
 IGNORED = frozenset({"request", "metadata", "warcinfo"})
 ID_LIMIT = 500
 URL_LIMIT = 8_000
+CUT = "max_bytes"
+"""What `truncated` says of a page or text that was cut to `max_bytes`, whatever the crawler had cut before."""
 _YEAR_10000 = 253_402_300_800
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?)?\s*(Z|[+-]\d\d:?\d\d)?\s*")
 
@@ -23,8 +25,8 @@ _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A record that can become a document. `body` is HTML where `markup`, else text in UTF-8. `number` is the record's
-    place in the file, `offset` its byte (its row for JSONL and Parquet), `date` in seconds since 1970; the rest is what the
-    HTTP or WARC header declares."""
+    place in the file, `offset` its byte (its row for JSONL and Parquet), `date` in seconds since 1970; `truncated`
+    is CUT where the body was cut to the limit, else what WARC-Truncated says; the rest is what the HTTP header declares."""
 
     number: int
     offset: int
@@ -83,14 +85,16 @@ def from_warc(record: RawRecord, max_bytes: int) -> Item:
         return rejected(DROPPED, "revisit")
     truncated = clean(headers.get("warc-truncated", ""))[:100] or None
     date = seconds_of(headers.get("warc-date"))
-    cut = record.length > len(record.block)
+    over = record.length > len(record.block)
     if kind == "conversion":
         mime = headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
         if mime != "text/plain":
             return rejected(DROPPED, "mime", clean(mime)[:200])
-        if cut or record.length > max_bytes:
-            return rejected(QUARANTINED, "too_large", f"{record.length} bytes, {max_bytes} allowed")
-        return Page(record.number, record.offset, identity, url, date, record.block, False, truncated=truncated)
+        over = over or record.length > max_bytes
+        text = cut(record.block, max_bytes)
+        return Page(
+            record.number, record.offset, identity, url, date, text, False, truncated=CUT if over else truncated
+        )
     if kind != "response":
         return rejected(DROPPED, "record_type", clean(kind)[:200] or "none declared")
     declared = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -106,9 +110,7 @@ def from_warc(record: RawRecord, max_bytes: int) -> Item:
         )
         if mime not in HTML_TYPES and not (encoded and mime == "application/octet-stream"):
             return rejected(DROPPED, "mime", mime)
-        if cut:
-            return rejected(QUARANTINED, "too_large", f"{record.length} bytes, {max_bytes} allowed")
-        body = body_of(http, body, max_bytes)
+        body, cut_here = body_of(http, body, max_bytes)
     except BadPayload as error:
         return rejected(QUARANTINED, error.reason, str(error))
     if encoded and mime not in HTML_TYPES and mime_of(None, None, body[:2048]) not in HTML_TYPES:
@@ -124,7 +126,7 @@ def from_warc(record: RawRecord, max_bytes: int) -> Item:
         charset=_charset(http.get("content-type", "")),
         language=http.get("content-language"),
         robots=_robots(http),
-        truncated=truncated,
+        truncated=CUT if over or cut_here else truncated,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from curate.pipeline.config import source_digest
 from curate.pipeline.errors import UsageError
 from curate.pipeline.inputs import format_by_name
 from curate.pipeline.stage import Planning, Stage, Step, Task, load
@@ -16,11 +17,12 @@ def plan(planning: Planning) -> list[Task]:
 
     Raises UsageError where the user's own engine is not there, before any work.
     """
-    if ":" in planning.config.engine:
-        try:
-            load(planning.config.engine)
-        except UsageError as error:
-            raise UsageError(f"extract.engine: {error}") from None
+    for engine in planning.config.engines:
+        if ":" in engine:
+            try:
+                load(engine)
+            except UsageError as error:
+                raise UsageError(f"extract.engine: {error}") from None
     return [
         Task(
             planning.stage,
@@ -32,7 +34,7 @@ def plan(planning: Planning) -> list[Task]:
                 "source": redact(shard.file.path),
                 "format": format_by_name(redact(shard.file.path)) or "warc",
                 "snapshot": shard.snapshot,
-                "library": _library(planning.config.engine),
+                "library": ", ".join(map(_library, planning.config.engines)),
             }
             | dict(shard.params),
             memory=planning.config.memory_bytes + (1 << 30),
@@ -42,13 +44,17 @@ def plan(planning: Planning) -> list[Task]:
 
 
 def _library(engine: str) -> str:
-    """The engine's package and version: another version may extract another text."""
-    return f"{engine} {version(engine)}" if engine in ENGINES else engine
+    """The engine's package and version, or its own source's checksum: another version may extract another text."""
+    if engine == "curate":
+        return engine  # this code, which the stage's version names
+    if engine in ENGINES:
+        return f"{engine} {version(engine)}"
+    return f"{engine} {source_digest(engine.partition(':')[0])}"
 
 
 STAGE = Stage(
     name="extract",
-    version=2,
+    version=3,
     config=ExtractConfig,
     steps=(Step("extract", "curate.stages.extract.work:run", plan, record_bearing=True),),
     after=None,

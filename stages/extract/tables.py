@@ -10,7 +10,8 @@ from typing import IO, Any
 from curate.pipeline.errors import UsageError, nearest
 from curate.pipeline.ledger import QUARANTINED
 from curate.stages.extract.decode import Broken, Raw, compression_of, events
-from curate.stages.extract.records import URL_LIMIT, Page, Rejected, clean, content_id, seconds_of, short_id
+from curate.stages.extract.payload import cut
+from curate.stages.extract.records import CUT, URL_LIMIT, Page, Rejected, clean, content_id, seconds_of, short_id
 
 BATCH_ROWS = 64
 SAMPLE_ROWS = 1_000
@@ -24,9 +25,9 @@ def read_jsonl(
 ) -> Iterator[Page | Rejected]:
     """A record a line that is not blank; `offset` is the line's number, from 0.
 
-    A line that is no JSON object with the mapped column is quarantined (`bad_json`, `bad_row`), and so are one far over
-    the limit (`too_large`) and what cannot be decompressed. Raises UsageError where the mapped column for text or HTML is
-    in none of the first 1,000 objects, or of all where there are fewer.
+    A line that is no JSON object with the mapped column is quarantined (`bad_json`, `bad_row`), and so are one too long to
+    be read (`too_large`: over 1 MiB and six times the limit) and what cannot be decompressed. Raises UsageError where the
+    mapped column for text or HTML is in none of the first 1,000 objects, or of all where there are fewer.
     """
     number = objects = 0
     content = _content(columns)
@@ -130,7 +131,7 @@ def read_parquet(stream: IO[bytes], max_bytes: int, columns: Mapping[str, str | 
 def from_row(
     number: int, row: int, fields: dict[str, Any], max_bytes: int, columns: Mapping[str, str | None]
 ) -> Page | Rejected:
-    """A row as a page or a text."""
+    """A row as a page or a text, cut to `max_bytes`."""
     markup = columns["html"] is not None
     content = fields.get(_content(columns))
     url = _text(fields.get(columns["url"] or "url"))
@@ -144,11 +145,10 @@ def from_row(
         kind = "missing or null" if content is None else type(content).__name__
         return Rejected(number, row, identity, url, QUARANTINED, "bad_row", f"no text in the row: {kind}")
     identity = identity or content_id(url, body)
-    if len(body) > max_bytes:
-        return Rejected(number, row, identity, url, QUARANTINED, "too_large", f"{len(body)} bytes, {max_bytes} allowed")
     date = seconds_of(fields.get(columns["date"] or "date"))
     charset = "utf-8" if isinstance(content, str) else None
-    return Page(number, row, identity, url, date, body, markup, charset=charset)
+    truncated = CUT if len(body) > max_bytes else None
+    return Page(number, row, identity, url, date, cut(body, max_bytes), markup, charset=charset, truncated=truncated)
 
 
 def _text(value: Any) -> str | None:

@@ -15,8 +15,6 @@ from curate.stages.extract.decode import Broken, Raw, Start, compression_of, eve
 
 HEADER_LIMIT = 1 << 16
 """Bytes of a WARC header at most."""
-PREFIX = 1 << 16
-"""Bytes kept of a block that is over the limit: enough for the HTTP header."""
 _SPACE = b"\r\n \t\0"
 _RECORD = re.compile(rb"WARC/\d\.\d{1,2}[ \t]*\r?\n[A-Za-z][A-Za-z0-9-]*:")
 _LONGEST_START = 96
@@ -282,11 +280,11 @@ class _Framer:
         return self._damage(offset, reason, detail, headers)
 
     def _oversized(self, offset: int, headers: dict[str, str], length: int) -> RawRecord | Damage:
-        """A record over the limit: passed over without holding it, and if its length proves wrong, read again from the
-        first thing in it that looks like a record."""
+        """A record over the limit: passed over without holding more of it, and if its length proves wrong, read again from
+        the first thing in it that looks like a record."""
         self._drop()
-        self._fill(min(PREFIX, length))
-        prefix = bytes(self._buffer[: min(PREFIX, length)])
+        self._fill(self._limit)
+        first = bytes(self._buffer[: self._limit])
         left, candidate = length, -1
         while self._fill(1):
             taken = min(len(self._buffer), left)
@@ -300,7 +298,7 @@ class _Framer:
                 break
         if not left and self._ends_well():
             self._number += 1
-            return RawRecord(self._number - 1, offset, headers, prefix, length)
+            return RawRecord(self._number - 1, offset, headers, first, length)
         detail = f"{length} bytes declared"
         if candidate >= 0 and self._rewind(candidate):
             return self._damage(offset, "wrong_length", detail, headers)

@@ -14,13 +14,13 @@ from curate.pipeline.documents import DOCUMENT
 from curate.pipeline.ledger import DROPPED, Counts, ShardWriter, shard_writer
 from curate.pipeline.recipe import InputConfig
 from curate.pipeline.stage import Context
-from curate.stages.extract import limits, page
+from curate.stages.extract import page
 from curate.stages.extract.admission import Admission, admission_of
 from curate.stages.extract.config import ExtractConfig
 from curate.stages.extract.guarded import Extracted, Failure, Guard, Limits, guard_for
 from curate.stages.extract.index import IndexBuilder
 from curate.stages.extract.readers import read_records
-from curate.stages.extract.records import Ignored, Item, Page, Rejected, clean
+from curate.stages.extract.records import CUT, Ignored, Item, Page, Rejected, clean
 from curate.stages.extract.timeouts import Timeouts
 
 BATCH_BYTES = 16 << 20
@@ -79,7 +79,7 @@ class _Shard:
         self._snapshot = str(context.task.params["snapshot"])
         self._admission: Admission = admission_of(config.admission)
         self._timeouts = Timeouts(context)
-        self._guard: Guard = guard_for(Limits(config.engine, config.cpu_seconds, config.memory_bytes))
+        self._guard: Guard = guard_for(Limits(config.settings(), config.cpu_seconds, config.memory_bytes))
         self._seen: set[bytes] = set()
 
     def process(self, batch: list[Item]) -> None:
@@ -119,19 +119,13 @@ class _Shard:
         refusal = self._admission.refusal(item.url)
         if refusal is not None:
             return _dropped(item, *refusal)
-        if not item.markup:
-            return None
-        tags, depth = limits.measure(item.body, self._config.max_depth)
-        if depth > self._config.max_depth:
-            return Failure("too_deep", f"elements nested more than {self._config.max_depth} deep")
-        if tags > self._config.max_nodes:
-            return Failure("too_many_nodes", f"{tags} start tags, {self._config.max_nodes} allowed")
-        return self._timeouts.get(item.number)
+        return self._timeouts.get(item.number) if item.markup else None
 
     def _write(self, decided: list[tuple[Page | Rejected, Outcome]]) -> None:
         documents: list[dict[str, Any]] = []
         for item, outcome in decided:
             self._writer.counts.records += 1
+            self._writer.counts.cut += isinstance(item, Page) and item.truncated == CUT
             self._index.add(item.id, item.url)
             key = {
                 "id": item.id,
@@ -169,7 +163,8 @@ class _Shard:
             "truncated": item.truncated,
             "robots": found.robots,
             "license": found.license,
-            "engine": self._config.engine if item.markup else None,
+            "engine": found.engine,
+            "confidence": found.confidence,
         }
 
 

@@ -16,6 +16,10 @@ def misbehave(html: str, url: str | None) -> str:
     if deed == "spin":
         while True:
             pass
+    if deed == "work":
+        end = time.process_time() + 0.25
+        while time.process_time() < end:
+            pass
     if deed == "sleep":
         time.sleep(3600)
     if deed == "segfault":
@@ -43,3 +47,8 @@ def misbehave(html: str, url: str | None) -> str:
 
 
 _seen: list[str] = []
+
+
+def only_long(html: str, url: str | None) -> str:
+    """Finds only pages that are long."""
+    return html if len(html) > 300 else ""

@@ -114,8 +114,8 @@ def test_a_length_over_the_limit_that_is_wrong_loses_that_record_alone(shelf: An
         "one member": gzip.compress(b"".join(records)),
     }
     result = shelf.extract(data[packing], max_bytes=1024)
-    assert [row["reason"] for row in result.ledger] == ["wrong_length"] + ["too_large"] * 4
-    assert result.kept == ["a", "c", "d"]
+    assert (result.kept, result.lost) == (["a", "c", "0", "1", "2", "3", "d"], [("wrong_length", "b")])
+    assert result.counts["cut"] == 4
 
 
 def test_a_header_cut_off_by_the_next_record_loses_one_record(shelf: Any) -> None:
@@ -207,8 +207,10 @@ def test_a_record_of_200_mb_passes_in_bounded_memory(shelf: Any) -> None:
                 packed.write(b"<p>all alike</p>" * (1 << 16))
             packed.write(b"\r\n\r\n")
         file.write(PACKED[2])
-    result = shelf.extract_file(path)
-    assert (result.kept, result.lost) == (["a", "c"], [("too_large", "big")])
+    result = shelf.extract_file(path, max_bytes=1 << 20)
+    assert (result.kept, result.lost) == (["a", "big", "c"], [])
+    assert [row["truncated"] for row in result.documents] == [None, "max_bytes", None]
+    assert result.documents[1]["text"].count("all alike") == ((1 << 20) - 12) // 16
     assert _peak_growth(path) < 64 << 20
 
 

@@ -16,6 +16,7 @@ from archive import OWN, good, http, page, warc
 
 from curate.pipeline.errors import CurateError
 from curate.stages.extract import guarded
+from curate.stages.extract.config import Settings
 from curate.stages.extract.guarded import Extracted, Failure, Guard, Limits
 from curate.stages.extract.records import Page
 
@@ -53,14 +54,14 @@ def test_an_engine_error_names_type_and_message(shelf: Any) -> None:
 
 def test_a_page_that_stalls_without_using_cpu_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Limits, "wall_seconds", property(lambda self: 0.5))
-    guard = Guard(Limits(OWN, 5.0, 2 << 30))
+    guard = Guard(Limits(Settings(OWN, (OWN,)), 5.0, 2 << 30))
     outcomes = list(guard.extract([job("one"), job("do:sleep x"), job("two")]))
     guard.stop()
     assert [getattr(item, "reason", None) for item in outcomes] == [None, "stalled", None]
 
 
 def test_a_page_is_tried_again_alone_when_a_worn_process_dies_in_it() -> None:
-    guard = Guard(Limits(OWN, 5.0, 2 << 30))
+    guard = Guard(Limits(Settings(OWN, (OWN,)), 5.0, 2 << 30))
     outcomes = list(guard.extract([job("do:remember a"), job("do:crash-unless-first b"), job("c")]))
     guard.stop()
     assert all(isinstance(item, Extracted) for item in outcomes)
@@ -78,7 +79,7 @@ def test_a_page_that_took_too_long_is_given_up_at_once_on_the_next_attempt(shelf
     assert stored["records"] == {"1": {"reason": "timeout", "detail": first.ledger[0]["detail"]}}
     before = time.process_time() + _children()
     second = shelf.extract(data, engine=OWN, cpu_seconds=0.3)
-    guarded.guard_for(Limits(OWN, 0.3, 2 << 30)).stop()
+    guarded.guard_for(Limits(Settings(OWN, (OWN,)), 0.3, 2 << 30)).stop()
     assert second.bytes == first.bytes
     assert time.process_time() + _children() - before < 30  # it ends: the page is not tried
     assert shelf.extract(data, engine=OWN, cpu_seconds=0.4).ledger[0]["detail"] != first.ledger[0]["detail"]
@@ -98,7 +99,7 @@ def test_known_timeouts_are_obeyed_without_trying(shelf: Any) -> None:
 
 
 def test_a_dead_process_between_two_tasks_is_replaced(shelf: Any) -> None:
-    limits = Limits(OWN, 30.0, 2 << 30)
+    limits = Limits(Settings(OWN, (OWN,)), 30.0, 2 << 30)
     assert shelf.extract(good("a"), engine=OWN).kept == ["a"]
     process = guarded.guard_for(limits)._process
     assert process is not None
@@ -109,9 +110,9 @@ def test_a_dead_process_between_two_tasks_is_replaced(shelf: Any) -> None:
 
 def test_the_process_is_kept_from_task_to_task(shelf: Any) -> None:
     shelf.extract(good("a"), engine=OWN)
-    process = guarded.guard_for(Limits(OWN, 30.0, 2 << 30))._process
+    process = guarded.guard_for(Limits(Settings(OWN, (OWN,)), 30.0, 2 << 30))._process
     shelf.extract(good("b"), engine=OWN)
-    assert process is not None and guarded.guard_for(Limits(OWN, 30.0, 2 << 30))._process is process
+    assert process is not None and guarded.guard_for(Limits(Settings(OWN, (OWN,)), 30.0, 2 << 30))._process is process
 
 
 def test_an_engine_that_cannot_be_imported_is_one_clear_error(shelf: Any) -> None:
@@ -120,7 +121,7 @@ def test_an_engine_that_cannot_be_imported_is_one_clear_error(shelf: Any) -> Non
 
 
 def test_answers_to_a_batch_that_was_given_up_do_not_reach_the_next() -> None:
-    guard = Guard(Limits(OWN, 5.0, 2 << 30))
+    guard = Guard(Limits(Settings(OWN, (OWN,)), 5.0, 2 << 30))
     outcomes = guard.extract([job("one"), job("two"), job("three")])
     assert isinstance(next(outcomes), Extracted)
     outcomes.close()
@@ -135,7 +136,7 @@ def test_the_process_dies_with_a_worker_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from curate.stages.extract.guarded import *\n"
-        "guard = Guard(Limits('hostile_engines:misbehave', 600, 2 << 30))\n"
+        "guard = Guard(Limits(Settings('hostile_engines:misbehave', ('hostile_engines:misbehave',)), 600, 2 << 30))\n"
         "pages = [Page(0, 0, 'i', None, None, text, True) for text in (b'good', b'do:spin')]\n"
         "for _ in guard.extract(pages): print(guard._process.pid, flush=True)\n"
     )
@@ -160,8 +161,25 @@ def _alive(process: int) -> bool:
         return False
 
 
+def test_pages_of_any_size_come_through_the_shared_memory_whole() -> None:
+    """It grows for a large page and shrinks again after it; empty pages lie between others."""
+    guard = Guard(Limits(Settings(OWN, (OWN,)), 30.0, 2 << 30))
+    for sizes in ([5, 0, 70_000], [40 << 20], [3, 1 << 20, 0], [0]):
+        texts = [f"{number}" * size for number, size in enumerate(sizes)]
+        outcomes = list(guard.extract([job(text) for text in texts]))
+        assert [item.text for item in outcomes if isinstance(item, Extracted)] == texts
+    guard.stop()
+
+
+def test_the_time_of_one_page_is_not_charged_to_the_next() -> None:
+    guard = Guard(Limits(Settings(OWN, (OWN,)), 0.6, 2 << 30))
+    outcomes = list(guard.extract([job(f"do:work {number}") for number in range(6)]))  # 0.25 s of CPU time each
+    guard.stop()
+    assert all(isinstance(item, Extracted) for item in outcomes)
+
+
 def test_failures_of_every_kind_in_one_batch_keep_their_order() -> None:
-    guard = Guard(Limits(OWN, 0.3, 2 << 30))
+    guard = Guard(Limits(Settings(OWN, (OWN,)), 0.3, 2 << 30))
     deeds = ["a", "do:spin x", "b", "do:segfault x", "do:raise x", "do:kill x", "c"]
     outcomes = list(guard.extract([job(deed) for deed in deeds]))
     guard.stop()

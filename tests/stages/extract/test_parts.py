@@ -21,6 +21,7 @@ from curate.stages.extract import page as declared
 from curate.stages.extract.admission import host_of
 from curate.stages.extract.config import AdmissionConfig, ExtractConfig
 from curate.stages.extract.limits import measure
+from curate.stages.extract.marks import Marks
 
 
 @given(st.binary(max_size=300), st.none() | st.text(max_size=20))
@@ -45,6 +46,72 @@ def test_utf8_is_read_back_whatever_is_declared(text: str) -> None:
 def test_a_declared_charset_is_believed_in_header_and_meta(text: str, codec: str, label: str) -> None:
     assert charset.decode(text.encode(codec), label)[0] == text
     assert text in charset.decode(f'<meta charset="{label}">{text}'.encode(codec))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "codec", "mark"),
+    [
+        ("<html><p>é€😀", "utf-8", b"\xef\xbb\xbf"), ("<html><p>é€", "utf-16-le", b"\xff\xfe"),
+        ("<html><p>é€", "utf-16-be", b"\xfe\xff"), ("<html><p>é€", "utf-32-le", b"\xff\xfe\0\0"),
+        ("<html><p>é€", "utf-16-le", b""), ("<html><p>é€", "utf-32-be", b""),
+    ],
+)  # fmt: skip
+def test_a_byte_order_mark_or_the_place_of_zeros_beats_what_is_declared(text: str, codec: str, mark: bytes) -> None:
+    assert charset.decode(mark + text.encode(codec), "windows-1251")[0] == text
+
+
+def test_a_page_in_utf8_with_a_few_broken_characters_is_utf8_whatever_is_declared() -> None:
+    text = "<p>" + "l’été déjà là " * 50 + "é"
+    cut_off = text.encode()[:-1]
+    pasted = text.encode() + b"caf\xe9 " + text.encode()
+    assert charset.decode(cut_off, "iso-8859-1")[0] == text[:-1] + "\ufffd"
+    assert charset.decode(pasted)[0] == f"{text}caf\ufffd {text}"
+
+
+def test_undeclared_charsets_are_detected_behind_a_long_ascii_head() -> None:
+    head = "<html><script>" + "var x = 1;\n" * 10_000 + "</script>"
+    for text, codec in (
+        ("Если вы читаете это, значит, всё хорошо. " * 9, "cp1251"),
+        ("이 페이지는 한국어로 쓰여 있습니다. " * 9, "cp949"),
+        ("このページは日本語で書かれています。" * 9, "iso2022_jp"),
+    ):  # fmt: skip
+        assert charset.decode((head + text).encode(codec))[0] == head + text
+
+
+def test_most_real_files_of_fifty_charsets_are_read_right_without_a_declaration() -> None:
+    """The folder's name is the charset; a file counts as right where 99 % of the characters are."""
+    import tarfile
+
+    from support import shared_data
+
+    names = {"MacCyrillic": "mac_cyrillic", "MacRoman": "mac_roman", "IBM855": "cp855", "IBM866": "cp866", "TIS-620": "cp874",
+             "SHIFT_JIS": "cp932", "GB2312": "gb18030", "Big5": "big5hkscs", "EUC-KR": "cp949", "iso-8859-1": "cp1252",
+             "iso-8859-9": "cp1254"}  # fmt: skip
+    right = files = 0
+    with tarfile.open(shared_data("languages-charsets.tar.xz")) as tar:
+        for member in tar:
+            folder, place, name = Path(member.name).parts[-3:] if member.name.count("/") > 2 else ("", "", "")
+            if folder != "charset" or not member.isfile() or place == "EUC-TW" or not name:
+                continue
+            stream = tar.extractfile(member)
+            assert stream is not None
+            data = stream.read()
+            parts = place.split("-")
+            label = "-".join(parts[:3]) if parts[0] == "iso" and parts[1] == "8859" else place
+            label = "-".join(parts[:2]) if parts[0] == "windows" else label
+            expected = data.decode(names.get(label, label), "replace").lstrip("\ufeff")
+            found = charset.decode(data)[0].lstrip("\ufeff")
+            files += 1
+            same = sum(a == b for a, b in zip(found, expected, strict=False))
+            right += abs(len(found) - len(expected)) <= 0.01 * len(expected) + 1 and same >= 0.99 * len(expected)
+    assert files > 400 and right >= 0.98 * files
+
+
+@given(st.lists(st.sampled_from([b"MathJax", b"<math", b"tex.cgi", b"<mat", b"athJax", b"x", b"\xff"]), max_size=40))
+def test_marks_are_found_where_python_finds_them(parts: list[bytes]) -> None:
+    page = b"".join(parts)
+    strings = (b"MathJax", b"<math", b"tex.cgi")
+    assert Marks(*strings).within(page) == any(string in page for string in strings)
 
 
 @pytest.mark.parametrize("label", ["hex", "unicode_escape", "zlib", "rot13", "utf-7", "punycode", "idna", "\0"])

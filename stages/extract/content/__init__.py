@@ -1,0 +1,80 @@
+"""The engine `curate`: a page's main content by a learned model over its blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate.stages.extract import maths
+from curate.stages.extract.content import features, render
+from curate.stages.extract.content.model import Model, choose, words_of
+from curate.stages.extract.content.model import load as load_model
+from curate.stages.extract.content.segment import cut
+from curate.stages.extract.dom import parse
+
+__all__ = ["Content", "extract_page", "load_model", "warm"]
+
+SURE = 0.3
+"""Below this confidence a page has no main content: what could be chosen would be a guess."""
+
+HELD = 0.25
+"""Where the chosen blocks hold a smaller share of the words of the article that the page's linked data give, a script draws the
+page's text: the linked data's text is taken."""
+DECLARED = 0.5
+"""The confidence of such a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A page's main text, empty if it has none; its title as the page gives it; the expected F1 of the choice (0 to 1); whether
+    a formula was found on the page."""
+
+    text: str
+    title: str | None
+    confidence: float
+    has_math: bool
+
+
+def extract_page(
+    source: bytes, url: str | None = None, *, markdown: bool = False, math: bool = True, model: Model | None = None
+) -> Content:
+    """The main content of a page given as valid UTF-8, as text or Markdown, with its formulas as LaTeX if `math`.
+
+    `model`: another than the one that comes with curate. Linear in the page; never raises for any content.
+    """
+    del url  # the pages' own structure decides; an address would teach the model sites
+    tree = parse(source)
+    found = maths.read(tree) if math and maths.marks(source) else None
+    if found is None:
+        blocks = cut(tree)
+    else:
+        blocks = cut(tree, {each.node: maths.enclose(each).encode() for each in found.formulas}, found.removed)
+    page = features.describe_page(tree, blocks)
+    words = words_of(page)
+    keep, confidence = choose((model or load_model()).probabilities(page), words)
+    title, body = page.facts.title or None, page.facts.body
+    if body and float(words[keep].sum()) < HELD * len(body.split()):
+        inner = parse(body.encode("utf-8", "replace"))
+        held = cut(inner)
+        text = render.render(inner, held, np.ones(len(held), np.bool_), markdown=markdown)
+        return Content(text, title, DECLARED, False)
+    if confidence < SURE:
+        return Content("", title, confidence, False)
+    text = render.render(
+        tree, blocks, keep, markdown=markdown,
+        block_text=None if found is None else lambda text: maths.normalise(text, found.delimiters),
+    )  # fmt: skip
+    return Content(text, title, confidence, maths.has_math(text, found))
+
+
+def warm() -> None:
+    """Compiles or loads all kernels and the model, so that the first page is as fast as the next."""
+    page = b"<title>t</title><article><h1>Title</h1><p>One line of text, <b>and</b> one more.</p><ul><li>Item</ul></article>"
+    formula = b"<math><mi>x</mi></math><script src=MathJax.js></script><p>Where \\(x = 1\\) <code>y</code>.</p>"
+    table = b"<table><tr><td>1<td>2</table><pre>x = 1</pre>"
+    for markdown in (False, True):
+        for source in (page, page + table + formula):
+            everything = cut(parse(source))
+            render.render(parse(source), everything, np.ones(len(everything), np.bool_), markdown=markdown)
+            extract_page(source, markdown=markdown)

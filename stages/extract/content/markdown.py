@@ -1,0 +1,242 @@
+"""Chosen blocks as Markdown: CommonMark with GitHub's tables."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import numpy as np
+
+from curate.stages.extract.content import inline, layout
+from curate.stages.extract.content.chosen import NO_END, Chosen
+from curate.stages.extract.content.layout import BULLET, CODE, HEADING, PARAGRAPH, ROW
+from curate.stages.extract.dom import tags
+
+_NONCHARACTERS = re.compile("[\ufdd0-\ufdef]")
+_EMPTY_LINES = re.compile(r"\A(?:[ \t]*\n)+")
+_HREF = re.compile(rb"""\shref="([^"<>']*)["]""")
+_CLOSING = re.compile(r"(?:(?<=\s)|\A)(#+)\Z")
+_QUOTE, _CODE_TAG, _H1 = (tags.ID[name] for name in ("blockquote", "code", "h1"))
+
+
+def write(chosen: Chosen, links: bool) -> str:
+    """The chosen blocks as Markdown; `links`: with their links."""
+    return _Writer(chosen, links).write()
+
+
+class _Writer:
+    """What is known while a page is written: the indents of open items, the addresses of links, which marks lists have."""
+
+    def __init__(self, chosen: Chosen, links: bool) -> None:
+        self.chosen, self.links = chosen, links
+        self.tree, self.blocks = chosen.tree, chosen.blocks
+        self.kind, self.node, self.container, self.item, self.list, _, self.group, self.follows = (
+            chosen.outline.T.tolist()
+        )
+        self.styles, styled = layout.piece_styles(chosen.tree, chosen.blocks, chosen.kept)
+        self.styled = styled.tolist()
+        self.indents: dict[int, str] = {}
+        self.addresses: dict[int, str] = {-1: ""}
+        self.turn = False
+
+    def write(self) -> str:
+        out: list[str] = []
+        before = -1
+        rows: list[int] = []
+        for place in range(len(self.kind)):
+            if rows and self.kind[place] == ROW and self.node[place] == self.node[place - 1]:
+                continue
+            if rows and (self.kind[place] != ROW or self.group[place] != self.group[rows[0]]
+                         or self.container[place] != self.container[rows[0]]):  # fmt: skip
+                self.put(out, rows[0], before, self.table(rows))
+                before, rows = rows[0], []
+            if self.kind[place] == ROW:
+                rows.append(place)
+                continue
+            if self.kind[place] == HEADING and before >= 0 and self.node[before] == self.node[place]:
+                out.append(" " + self.heading(place)[1])
+            else:
+                self.put(out, place, before, self.lines(place))
+            before = place
+        if rows:
+            self.put(out, rows[0], before, self.table(rows))
+        return "".join(out)
+
+    def put(self, out: list[str], place: int, before: int, lines: list[str]) -> None:
+        """Writes a block, with the marks of the items and quotations that it stands in."""
+        if not any(lines):
+            return
+        container, item = self.container[place], self.item[place]
+        chain = self.chosen.chain(container)
+        if before >= 0 and self.list[before] != self.list[place]:
+            # Two lists in a row are told apart by their marks.
+            self.turn = not self.turn and self.tag(self.list[before]) == self.tag(self.list[place])
+        first = rest = ""
+        for node in chain:
+            mark = self.marker(node) if node == item else ""
+            if mark:
+                self.indents[node] = " " * len(mark)
+            step = "> " if self.tag(node) == _QUOTE else self.indents.get(node, "")
+            first += mark or step
+            rest += step
+        if before >= 0:
+            out.append(self.separator(place, before, chain, rest))
+        out.append(first + lines[0])
+        out += ["\n" + (rest + line if line else rest.rstrip()) for line in lines[1:]]
+
+    def tag(self, node: int) -> int:
+        return int(self.tree.tag[node]) if node >= 0 else 0
+
+    def marker(self, item: int) -> str:
+        number = int(self.chosen.numbers[item])
+        if number == BULLET:
+            return "* " if self.turn else "- "
+        # Markdown knows no negative numbers.
+        return f"{max(number, 0)}{')' if self.turn else '.'} "
+
+    def separator(self, place: int, before: int, chain: list[int], rest: str) -> str:
+        both = self.kind[place] == PARAGRAPH == self.kind[before]
+        if self.follows[place]:
+            return "  \n"
+        item = self.item[place]
+        if both and item >= 0 and self.list[place] == self.list[before]:
+            deeper = len(chain) > len(self.chosen.chain(self.container[before]))
+            if not deeper or int(self.chosen.numbers[item]) in (BULLET, 1):
+                return "\n"
+        blank = ""
+        if ">" in rest:
+            for node, other in zip(chain, self.chosen.chain(self.container[before]), strict=False):
+                if node != other:
+                    break
+                blank += "> " if self.tag(node) == _QUOTE else self.indents.get(node, "")
+        return f"\n{blank.rstrip()}\n"
+
+    def lines(self, place: int) -> list[str]:
+        """The lines of a heading, a listing or a paragraph."""
+        if self.kind[place] == CODE:
+            text = _EMPTY_LINES.sub("", _NONCHARACTERS.sub("", self.chosen.raw(place)))
+            fence = inline.fence(text)
+            return [fence + self.language(place), *text.split("\n"), fence]
+        if self.kind[place] == HEADING:
+            return [" ".join(self.heading(place))]
+        lines = [line.strip() for line in self.body(place).split("\n")]
+        return [*(line + "  " if line else "" for line in lines[:-1]), lines[-1]]
+
+    def heading(self, place: int) -> tuple[str, str]:
+        """The number signs of a heading's level, and its text."""
+        text = " ".join(self.body(place, layout.STRONG).split("\n")).strip()
+        return "#" * (self.tag(self.node[place]) - _H1 + 1), _CLOSING.sub(r"\\\1", text)
+
+    def body(self, place: int, without: int = 0) -> str:
+        if not self.links and not self.styled[place] & ~without:
+            return self.text(inline.Marked(self.chosen.raw(place)))
+        return self.pieces(*self.chosen.extent(place), None, without)
+
+    def pieces(self, first: int, end: int, stop: int, held: np.ndarray | None, without: int = 0) -> str:
+        nodes = self.blocks.pieces[:, 0]
+        return self.text(inline.mark(
+            (gap, text, int(self.styles[piece]) & ~without, self.address(int(nodes[piece])) if self.links else "")
+            for gap, text, piece in self.chosen.spans(first, end, stop, held)
+        ))  # fmt: skip
+
+    def text(self, marked: inline.Marked) -> str:
+        return inline.inline(self.chosen.said(marked), self.chosen.block_text is not None)
+
+    def address(self, node: int) -> str:
+        anchor = int(self.tree.anchor[node])
+        if anchor not in self.addresses:
+            self.addresses[anchor] = inline.address(self.target(anchor))
+        return self.addresses[anchor]
+
+    def target(self, anchor: int) -> str:
+        tag = self.tree.source[int(self.tree.start[anchor]) : int(self.tree.stop[anchor])]
+        plain = _HREF.search(tag)
+        # Reading all attributes takes ten times as long.
+        if plain and tag.count(b"href") == 1:
+            return html.unescape(plain[1].decode("utf-8", "replace"))
+        return self.tree.attributes(anchor).get("href", "")
+
+    def table(self, places: list[int]) -> list[str]:
+        """A table's lines: its first row is the head."""
+        rows = []
+        spanned: dict[int, int] = {}
+        for place in places:
+            cells: list[str] = []
+            for node, first, end in self.chosen.cells.get(place, ()):
+                self.skip(cells, spanned)
+                text = self.pieces(first, end, NO_END, self.chosen.held)
+                width, height = self.span(node)
+                if height > 1:
+                    spanned.update({len(cells) + column: height - 1 for column in range(width)})
+                cells.append(" ".join(text.split("\n")).strip().replace("|", "\\|"))
+                cells += [""] * (width - 1)
+            self.skip(cells, spanned)
+            rows.append(cells)
+        width = max(1, *map(len, rows))
+        lines = ["| " + " | ".join(cells + [""] * (width - len(cells))) + " |" for cells in rows]
+        return [lines[0], "|" + " --- |" * width, *lines[1:]]
+
+    @staticmethod
+    def skip(cells: list[str], spanned: dict[int, int]) -> None:
+        """Leaves the places empty that a cell of an earlier row reaches into."""
+        while spanned.get(len(cells), 0) > 0:
+            spanned[len(cells)] -= 1
+            cells.append("")
+
+    def span(self, node: int) -> tuple[int, int]:
+        """Columns and rows of a cell, within reason."""
+        start, stop = int(self.tree.start[node]), int(self.tree.stop[node])
+        if stop - start < 12 or b"span" not in self.tree.source[start:stop].lower():
+            return 1, 1
+        given = self.tree.attributes(node)
+        return _natural(given.get("colspan", ""), 50), _natural(given.get("rowspan", ""), 500)
+
+    def language(self, place: int) -> str:
+        """The language of a listing, by the classes and attributes of its element, its `code` and the elements around it."""
+        node = int(self.blocks.blocks[self.chosen.kept[place], 0])
+        tree = self.tree
+        nodes = [node]
+        inside = range(node + 1, min(int(tree.last[node]), node + 4))
+        nodes += [inner for inner in inside if self.tag(inner) == _CODE_TAG]
+        above = int(tree.parent[node])
+        for _ in range(3):
+            if above <= 0 or int(self.blocks.before[tree.last[above]] - self.blocks.before[above]) > 2:
+                break
+            nodes.append(above)
+            above = int(tree.parent[above])
+        for each in nodes:
+            language = language_of(tree.attributes(each), tree.name(each) in ("pre", "code"))
+            if language:
+                return language
+        return ""
+
+
+_LANGUAGE = re.compile(
+    r"(?:^|\s)(?:(?:lang|language|highlight-source|highlight-text|highlight|mw-highlight-lang|source|sourceCode)-|brush:\s*)"
+    r"([A-Za-z][\w+#.-]{0,24}|[cCrRdD])(?=[\s;,]|$)"
+)
+_HLJS = re.compile(r"(?:^|\s)(?:hljs|sourceCode|src|prettyprint)\s+(?:src-)?([a-z][\w+#-]{0,15})(?=\s|$)")
+_NO_LANGUAGE = re.compile(
+    "none|text|plain|plaintext|plain-text|default|notranslate|nohighlight|no-highlight|auto|code|pre|highlight|line-numbers|"
+    "linenums|lines|inline|copy|block|wrap|wrapper|container|box|toolbar|undefined|unknown|raw|txt"
+)
+
+
+def language_of(attributes: dict[str, str], is_code: bool = True) -> str:
+    """The language that an element's attributes name, lower-case; empty if none."""
+    found = [attributes.get(name, "") for name in ("data-lang", "data-language", "data-enlighter-language")]
+    if is_code:
+        found.append(attributes.get("lang", ""))
+    classes = attributes.get("class", "")
+    found += [match[1] for match in _LANGUAGE.finditer(classes)]
+    if is_code:
+        found += [match[1] for match in _HLJS.finditer(classes)]
+    for name in found:
+        name = name.strip().lower().removeprefix("source-").rstrip(";,.")
+        if re.fullmatch(r"[a-z][\w+#.-]{0,24}", name) and not _NO_LANGUAGE.fullmatch(name):
+            return name
+    return ""
+
+
+def _natural(text: str, most: int) -> int:
+    return min(max(int(text), 1), most) if text.isascii() and text.isdigit() and len(text) < 5 else 1
