@@ -15,7 +15,7 @@ from curate.pipeline.errors import nearest
 ENGINES = ("curate", "trafilatura", "resiliparse")
 """The engines that come with curate; `module:function` names the user's own, and UNION several at once."""
 UNION = "union"
-DEFAULT_ENGINE = "trafilatura"
+DEFAULT_ENGINE = "curate"
 MAX_BYTES, MAX_DEPTH, MAX_NODES = 8 << 20, 2_000, 200_000
 """The limits on a page where nobody says otherwise: 8 MiB, elements nested so deep, so many start tags."""
 OUTPUTS = {"curate": ("text", "markdown"), "trafilatura": ("text", "markdown"), "resiliparse": ("text",)}

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from curate.stages.extract.dom import build, tags
+
 _VOID = "area base basefont bgsound br col embed frame hr img input keygen link meta param source track wbr"
 _CLOSED_BY_OTHERS = "p li dt dd tr td th tbody thead tfoot colgroup caption option optgroup rt rp rb html head body"
 _RAW_TEXT = "script style textarea title xmp iframe noembed noframes"
@@ -18,15 +20,8 @@ _SPECIAL = (
 )
 
 
-def _packed(name: str) -> int:
-    value = 0
-    for letter in name.encode():
-        value = ((value << 8) ^ (value >> 56) * 0x100000001B3 ^ letter) & 0xFFFFFFFFFFFFFFFF
-    return value
-
-
 def _table(names: str) -> np.ndarray:
-    return np.array(sorted(_packed(name) for name in names.split()), dtype=np.uint64)
+    return np.array(sorted(tags.pack(name) for name in names.split()), dtype=np.uint64)
 
 
 _VOIDS, _OPTIONAL, _RAWS, _SPECIALS = _table(_VOID), _table(_CLOSED_BY_OTHERS), _table(_RAW_TEXT), _table(_SPECIAL)
@@ -37,21 +32,6 @@ _FOREIGN = _table("svg math")
 def _holds(table: np.ndarray, name: np.uint64) -> bool:
     index = np.searchsorted(table, name)
     return bool(index < len(table) and table[index] == name)
-
-
-@njit(cache=True)
-def _read_name(data: np.ndarray, at: int) -> tuple[np.uint64, int]:
-    """A tag's name, lower-cased, packed into 64 bits, and where it ends."""
-    value = np.uint64(0)
-    while at < len(data):
-        byte = data[at]
-        if byte <= 32 or byte == 47 or byte == 62:
-            break
-        if 65 <= byte <= 90:
-            byte += 32
-        value = (value << np.uint64(8)) ^ (value >> np.uint64(56)) * np.uint64(0x100000001B3) ^ np.uint64(byte)
-        at += 1
-    return value, at
 
 
 @njit(cache=True)
@@ -74,18 +54,6 @@ def _tag_end(data: np.ndarray, at: int) -> int:
 
 
 @njit(cache=True)
-def _raw_text_end(data: np.ndarray, at: int, name: np.uint64) -> int:
-    """Where the end tag of a script, style … begins, or the end of the page."""
-    while at + 1 < len(data):
-        if data[at] == 60 and data[at + 1] == 47:
-            found, _ = _read_name(data, at + 2)
-            if found == name:
-                return at
-        at += 1
-    return len(data)
-
-
-@njit(cache=True)
 def _find(stack: np.ndarray, depth: int, name: np.uint64) -> int:
     """The innermost open element of that name, where its end tag may reach it; -1 if there is none."""
     special = _holds(_SPECIALS, name)
@@ -100,7 +68,7 @@ def _find(stack: np.ndarray, depth: int, name: np.uint64) -> int:
 @njit(cache=True)
 def _scan(data: np.ndarray, limit: int) -> tuple[int, int]:
     stack = np.zeros(limit + 1, dtype=np.uint64)
-    depth = deepest = tags = foreign = 0
+    depth = deepest = elements = foreign = 0
     at, size = 0, len(data)
     while at + 1 < size:
         if data[at] != 60:
@@ -117,7 +85,7 @@ def _scan(data: np.ndarray, limit: int) -> tuple[int, int]:
         if not (65 <= first <= 90 or 97 <= first <= 122):
             at += 1
             continue
-        name, end = _read_name(data, at + 1 + closing)
+        name, end = build.read_name(data, at + 1 + closing)
         at = _tag_end(data, end)
         if closing:
             found = _find(stack, depth, name)
@@ -126,20 +94,20 @@ def _scan(data: np.ndarray, limit: int) -> tuple[int, int]:
                 if _holds(_FOREIGN, name):
                     foreign = max(0, foreign - 1)
             continue
-        tags += 1
+        elements += 1
         if _holds(_VOIDS, name) or _holds(_OPTIONAL, name) or (foreign > 0 and data[at - 1] == 47):
             continue
         if foreign == 0 and _holds(_RAWS, name):
-            at = _raw_text_end(data, at, name)
+            at, _ = build.raw_end(data, at, name, False)
             continue
         if depth > limit:
-            return tags, depth
+            return elements, depth
         stack[depth] = name
         depth += 1
         deepest = max(deepest, depth)
         if _holds(_FOREIGN, name):
             foreign += 1
-    return tags, deepest
+    return elements, deepest
 
 
 def measure(page: bytes, max_depth: int) -> tuple[int, int]:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import multiprocessing
+import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +117,21 @@ def card(found: Scores, pages: Sequence[fit.Example], size: int) -> str:
     ])  # fmt: skip
 
 
+def _side_by_side(work: Callable[[int], Scores], numbers: Sequence[int], jobs: int) -> Iterator[tuple[int, Scores]]:
+    """`work` of each number, in order, in `jobs` processes that share what this one has loaded."""
+    global _work
+    _work = work
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
+        yield from zip(numbers, pool.map(_do, numbers), strict=True)
+
+
+_work: Callable[[int], Scores]
+
+
+def _do(number: int) -> Scores:
+    return _work(number)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m curate.stages.extract.train", description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="the folder with the archives of pages")
@@ -123,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=models.FILE, help="the model file; its card is beside it, as .md")
     parser.add_argument("--folds-out", type=Path, help="a folder for the models of the five folds, to measure with")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; the result is the same")
     given = parser.parse_args(arguments)
     cache = given.cache or Path.home() / ".cache" / "curate" / "pages"
     started = time.monotonic()

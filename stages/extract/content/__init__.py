@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from curate.stages.extract.content.model import load as load_model
 from curate.stages.extract.content.segment import cut
 from curate.stages.extract.dom import parse
 
-__all__ = ["Content", "extract_page", "load_model", "warm"]
+__all__ = ["Content", "described", "extract_page", "load_model", "warm"]
 
 SURE = 0.3
 """Below this confidence a page has no main content: what could be chosen would be a guess."""
@@ -44,18 +45,13 @@ def extract_page(
     `model`: another than the one that comes with curate. Linear in the page; never raises for any content.
     """
     del url  # the pages' own structure decides; an address would teach the model sites
-    tree = parse(source)
-    found = maths.read(tree) if math and maths.marks(source) else None
-    if found is None:
-        blocks = cut(tree)
-    else:
-        blocks = cut(tree, {each.node: maths.enclose(each).encode() for each in found.formulas}, found.removed)
-    page = features.describe_page(tree, blocks)
+    page, found = described(source, math=math)
+    tree, blocks = page.tree, page.blocks
     words = words_of(page)
     keep, confidence = choose((model or load_model()).probabilities(page), words)
     title, body = page.facts.title or None, page.facts.body
-    if body and float(words[keep].sum()) < HELD * len(body.split()):
-        inner = parse(body.encode("utf-8", "replace"))
+    if body and float(words[keep].sum()) < HELD * len(features.words_of(body)):
+        inner = parse(_as_html(body).encode("utf-8", "replace"))
         held = cut(inner)
         text = render.render(inner, held, np.ones(len(held), np.bool_), markdown=markdown)
         return Content(text, title, DECLARED, False)
@@ -66,6 +62,23 @@ def extract_page(
         block_text=None if found is None else lambda text: maths.normalise(text, found.delimiters),
     )  # fmt: skip
     return Content(text, title, confidence, maths.has_math(text, found))
+
+
+def described(source: bytes, *, math: bool = True) -> tuple[features.Described, maths.Mathematics | None]:
+    """A page's blocks as the model sees them, and its mathematics if it may have any."""
+    tree = parse(source)
+    found = maths.read(tree) if math and maths.marks(source) else None
+    if found is None:
+        return features.describe_page(tree, cut(tree)), None
+    formulas = {each.node: maths.enclose(each).encode() for each in found.formulas}
+    return features.describe_page(tree, cut(tree, formulas, found.removed)), found
+
+
+def _as_html(text: str) -> str:
+    """A text of linked data as HTML: what has no tags is lines of plain text."""
+    if "</" in text or "/>" in text:
+        return text
+    return "".join(f"<p>{html.escape(line)}" for line in text.splitlines())
 
 
 def warm() -> None:

@@ -135,6 +135,39 @@ def scan_words(text: np.ndarray, start: int, stop: int, hashes: np.ndarray, used
     return used
 
 
+_PLAIN_MARK, _PRICE_MARK, _COMMA_MARK, _SENTENCE_MARK, _SYMBOL_MARK = 1, 2, 3, 4, 5
+
+
+@njit(cache=True)
+def _is_century(first: int, second: int) -> bool:
+    """True for the first two digits of the years 1900 to 2099."""
+    return (first == 49 and second == 57) or (first == 50 and second == 48)
+
+
+@njit(cache=True)
+def _mark(first: int, second: int, third: int) -> int:
+    """What the character beyond ASCII that these bytes begin with is, 0 for a letter."""
+    if first == 0xC2:
+        return _PRICE_MARK if second == 0xA3 or second == 0xA5 else _SYMBOL_MARK
+    if first == 0xE2:
+        if second == 0x82 and third == 0xAC:
+            return _PRICE_MARK
+        if second == 0x80:
+            return _SYMBOL_MARK if third == 0xA2 or third == 0xB9 or third == 0xBA else _PLAIN_MARK
+        return _SYMBOL_MARK if 0x85 < second < 0xB0 else 0
+    if first == 0xE3 and second == 0x80:
+        return _SENTENCE_MARK if third == 0x82 else _COMMA_MARK if third == 0x81 else _PLAIN_MARK
+    if first == 0xEF and second == 0xBC:
+        if third == 0x8C or third == 0x9B:
+            return _COMMA_MARK
+        return _SENTENCE_MARK if third == 0x81 or third == 0x9F or third == 0x8E else 0
+    if first == 0xD8:
+        return _COMMA_MARK if second == 0x8C or second == 0x9B else _SENTENCE_MARK if second == 0x9F else 0
+    if first == 0xE0 and second == 0xA5 and (third == 0xA4 or third == 0xA5):
+        return _SENTENCE_MARK
+    return 0
+
+
 @njit(cache=True)
 def count(text: np.ndarray, pieces: np.ndarray, blocks: np.ndarray, anchor: np.ndarray, parent: np.ndarray, tag: np.ndarray,
           stops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
@@ -187,11 +220,7 @@ def count(text: np.ndarray, pieces: np.ndarray, blocks: np.ndarray, anchor: np.n
                 digits_run += 1
                 length += 1
                 continue
-            if (
-                digits_run == 4
-                and (text[at - 4] == 49 or text[at - 4] == 50)
-                and (text[at - 3] == 57 or text[at - 3] == 48)
-            ):
+            if digits_run == 4 and _is_century(text[at - 4], text[at - 3]):
                 row[_YEARS] += 1
             digits_run = 0
             if 65 <= byte <= 90:
@@ -204,14 +233,25 @@ def count(text: np.ndarray, pieces: np.ndarray, blocks: np.ndarray, anchor: np.n
                 first = False
                 continue
             if 97 <= byte <= 122 or byte >= 128:
-                if byte == 0xC2 or byte == 0xE2:
-                    row[_SYMBOLS] += 1
-                    if byte == 0xC2 and at + 1 < stop and (text[at + 1] == 0xA3 or text[at + 1] == 0xA5):
+                if byte & 0xC0 == 0xC0:
+                    second = text[at + 1] if at + 1 < stop else 0
+                    mark = _mark(byte, second, text[at + 2] if at + 2 < stop else 0)
+                    if mark == _PRICE_MARK:
                         row[_PRICES] += 1
-                    if byte == 0xE2 and at + 2 < stop and text[at + 1] == 0x82 and text[at + 2] == 0xAC:
-                        row[_PRICES] += 1
-                elif byte >= 0xE3 and byte <= 0xED:
-                    row[_WIDE] += 1
+                    elif mark == _COMMA_MARK:
+                        row[_COMMAS] += 1
+                    elif mark == _SENTENCE_MARK:
+                        row[_SENTENCES] += 1
+                    elif mark == _SYMBOL_MARK:
+                        row[_SYMBOLS] += 1
+                    if mark:
+                        row[_LONGEST] = max(row[_LONGEST], length)
+                        length = 0
+                        continue
+                    row[_WIDE] += 0xE3 <= byte <= 0xED
+                elif byte >= 128 and length == 0:
+                    # What follows the first byte of a mark.
+                    continue
                 row[_LETTERS] += byte & 0xC0 != 0x80
                 length += 1
                 first = False
@@ -232,13 +272,19 @@ def count(text: np.ndarray, pieces: np.ndarray, blocks: np.ndarray, anchor: np.n
             elif byte == 123 or byte == 125 or byte == 61 or byte == 60 or byte == 62 or byte == 95 or byte == 92:
                 row[_CODE] += 1
         row[_LONGEST] = max(row[_LONGEST], length)
-        if digits_run == 4:
+        if digits_run == 4 and _is_century(text[stop - 4], text[stop - 3]):
             row[_YEARS] += 1
-        final = text[stop - 1]
-        if final == 34 or final == 41:
-            final = text[stop - 2] if stop - 2 >= start else final
-        row[_TERMINAL] = final == 46 or final == 33 or final == 63 or final == 58 or final == 0x82
-        if final == 58:
+        end = stop - 1
+        if end > start and (text[end] == 34 or text[end] == 41):
+            end -= 1
+        elif end - 3 >= start and text[end - 2] == 0xE2 and text[end - 1] == 0x80 and text[end] == 0x9D:
+            end -= 3
+        row[_TERMINAL] = text[end] == 46 or text[end] == 33 or text[end] == 63
+        if end - 2 >= start and _mark(text[end - 2], text[end - 1], text[end]) == _SENTENCE_MARK:
+            row[_TERMINAL] = 1
+        if end - 1 >= start and _mark(text[end - 1], text[end], 0) == _SENTENCE_MARK:
+            row[_TERMINAL] = 1
+        if text[end] == 58:
             row[_TERMINAL] = 0.5
     return counts, words[:used], word_at
 
@@ -506,13 +552,17 @@ def coverage(words: np.ndarray, word_at: np.ndarray, other: np.ndarray, size: in
     result = np.zeros(n, np.float32)
     if len(other) < size:
         return result
-    table = np.zeros(1 << 15, np.bool_)
+    bits = 15
+    while (1 << bits) < 8 * size * len(other):
+        bits += 1
+    table = np.zeros(1 << bits, np.bool_)
+    shift = np.uint64(64 - bits)
     for width in range(1, size + 1):
         for index in range(len(other) - width + 1):
             value = _FNV * np.uint64(width)
             for offset in range(width):
                 value = (value ^ other[index + offset]) * _PRIME
-            table[(value * _MIX) >> np.uint64(49)] = True
+            table[(value * _MIX) >> shift] = True
     for block in range(n):
         first, stop = word_at[block], word_at[block + 1]
         width = min(size, stop - first)
@@ -523,6 +573,6 @@ def coverage(words: np.ndarray, word_at: np.ndarray, other: np.ndarray, size: in
             value = _FNV * np.uint64(width)
             for offset in range(width):
                 value = (value ^ words[index + offset]) * _PRIME
-            hits += table[(value * _MIX) >> np.uint64(49)]
+            hits += table[(value * _MIX) >> shift]
         result[block] = hits / (stop - first - width + 1)
     return result

@@ -13,6 +13,9 @@ from curate.stages.extract.dom import Tree, tags
 MAX_LINKED = 400_000
 """Linked data beyond so many bytes a page is not read."""
 
+LEAST_BODY = 500
+"""Characters of an `articleBody` below which it may be a summary."""
+
 _KINDS = {
     "article": (
         "article",
@@ -33,7 +36,7 @@ FLAGS = [f"is_{kind}" for kind in _KINDS] + ["og_article", "og_product", "has_bo
 """What `Facts.flags` holds: linked data of a kind, Open Graph's types, a text of the page in the linked data."""
 _KIND_OF = {name: place for place, names in enumerate(_KINDS.values()) for name in names}
 _TEXTS = ("articleBody", "text", "description", "reviewBody", "recipeInstructions", "recipeIngredient", "name")
-_TITLE, _META, _SCRIPT, _H1 = (tags.ID[name] for name in ("title", "meta", "script", "h1"))
+_TITLE, _META, _SCRIPT, _SVG = (tags.ID[name] for name in ("title", "meta", "script", "svg"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,11 @@ def facts(tree: Tree) -> Facts:
     """Title, description and linked data of a page; empty where there are none or they are broken."""
     flags = np.zeros(len(FLAGS), np.float32)
     title = og_title = description = ""
-    for node in np.flatnonzero(tree.tag == _TITLE)[:1]:
+    for node in [each for each in np.flatnonzero(tree.tag == _TITLE)[:9] if tree.tag[tree.parent[each]] != _SVG][:1]:
         title = " ".join(tree.text(int(node))[:2000].split())
     for node in np.flatnonzero(tree.tag == _META)[:300]:
-        tag = tree.source[tree.start[node] : tree.stop[node]]
-        if b"escription" not in tag and b"og:t" not in tag:
+        tag = tree.source[tree.start[node] : tree.stop[node]].lower()
+        if b"description" not in tag and b"og:t" not in tag:
             continue
         attributes = tree.attributes(int(node))
         name = (attributes.get("property") or attributes.get("name") or "").lower()
@@ -70,6 +73,7 @@ def facts(tree: Tree) -> Facts:
         elif name in ("description", "og:description") and len(content) > len(description):
             description = content
     texts: list[str] = []
+    body = [""]
     read = 0
     for node in np.flatnonzero(tree.tag == _SCRIPT)[:400]:
         if b"ld+json" not in tree.source[tree.start[node] : tree.stop[node]] or tree.last[node] == node + 1:
@@ -82,14 +86,13 @@ def facts(tree: Tree) -> Facts:
             data = json.loads(raw.strip().removeprefix(b"<!--").removesuffix(b"-->"), strict=False)
         except (ValueError, RecursionError):
             continue
-        _walk(data, texts, flags)
+        _walk(data, texts, body, flags)
     linked = "\n".join(texts)
-    body = max((text for text in texts if len(text) > 500), key=len, default="")
-    flags[-1] = bool(body)
-    return Facts(og_title if len(og_title) > len(title) or not title else title, description, linked, body, flags)
+    flags[-1] = len(body[0]) > LEAST_BODY
+    return Facts(og_title if len(og_title) > len(title) or not title else title, description, linked, body[0] if flags[-1] else "", flags)
 
 
-def _walk(data: Any, texts: list[str], flags: np.ndarray) -> None:
+def _walk(data: Any, texts: list[str], body: list[str], flags: np.ndarray) -> None:
     pending = [(data, 0)]
     seen = 0
     while pending and seen < 5000:
@@ -104,8 +107,11 @@ def _walk(data: Any, texts: list[str], flags: np.ndarray) -> None:
                 if place is not None:
                     flags[place] = 1
             for name, inner in value.items():
-                if isinstance(inner, str):
-                    if name in _TEXTS and len(inner) > 2:
-                        texts.append(inner[:100_000])
-                elif isinstance(inner, (dict, list)) and depth < 12:
+                if name in _TEXTS:
+                    for text in inner[:500] if isinstance(inner, list) else [inner]:
+                        if isinstance(text, str) and len(text) > 2:
+                            texts.append(text[:100_000])
+                            if name == "articleBody" and len(text) > len(body[0]):
+                                body[0] = text[:MAX_LINKED]
+                if isinstance(inner, (dict, list)) and depth < 12:
                     pending.append((inner, depth + 1))

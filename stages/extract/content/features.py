@@ -89,30 +89,30 @@ def _readability(
 
 
 @njit(cache=True)
-def _mass(node_words: np.ndarray, before: np.ndarray, last: np.ndarray, home: np.ndarray, blocks: np.ndarray, share: float,
-          parent: np.ndarray) -> int:  # fmt: skip
-    """The smallest element that holds a share of the page's prose words, reached from the top by the heaviest child."""
-    total = node_words[-1]
-    best, best_words = 0, total
-    for block in range(len(blocks)):
-        node = blocks[block, 0]
-        while node > 0:
-            words = node_words[before[last[node]]] - node_words[before[node]]
-            if words >= share * total:
-                if words < best_words or (words == best_words and node > best):
-                    best, best_words = node, words
-                break
-            node = home[parent[node]] if parent[node] >= 0 else 0
+def _mass(prose: np.ndarray, before: np.ndarray, last: np.ndarray, holds: np.ndarray, share: float) -> int:
+    """The smallest element that holds a share of the page's prose words; of equal ones the innermost."""
+    needed = share * prose[-1]
+    best, best_words = 0, prose[-1]
+    for node in range(1, len(holds)):
+        if holds[node]:
+            words = prose[before[last[node]]] - prose[before[node]]
+            if words > 0 and words >= needed and words <= best_words:
+                best, best_words = node, words
     return best
 
 
 @njit(cache=True)
-def _apart(node: int, other: int, parent: np.ndarray, last: np.ndarray, depth: np.ndarray) -> tuple[int, int]:
-    """Steps up from `node` to where it meets `other`, and from there down to `other`."""
-    meet = node
-    while meet > 0 and not (meet <= other < last[meet]):
-        meet = parent[meet]
-    return depth[node] - depth[meet], depth[other] - depth[meet]
+def _apart(target: int, parent: np.ndarray, last: np.ndarray, depth: np.ndarray, tag: np.ndarray,
+           up: np.ndarray, down: np.ndarray) -> None:  # fmt: skip
+    """For each element the steps up to where it meets `target`, and from there down to it."""
+    up[0], down[0] = 0, depth[target]
+    for node in range(1, len(parent)):
+        if tag[node] == tags.TEXT:
+            continue
+        if node <= target < last[node]:
+            up[node], down[node] = 0, depth[target] - depth[node]
+        else:
+            up[node], down[node] = up[parent[node]] + 1, down[parent[node]]
 
 
 @njit(cache=True)
@@ -157,10 +157,22 @@ def _matrix(tag: np.ndarray, parent: np.ndarray, last: np.ndarray, home: np.ndar
             readable[node] = value
             if value > top_score:
                 top, top_score = node, value
-    centres = np.empty(3, np.int64)
-    centres[0] = _mass(prose, before, last, home, blocks, 0.5, parent)
-    centres[1] = _mass(prose, before, last, home, blocks, 0.8, parent)
-    centres[2] = _mass(prose, before, last, home, blocks, 0.95, parent)
+    # Elements that blocks stand in: a cell of a joined row is none, and what is left out of the page has no `home`.
+    holds = np.zeros(len(tag), np.bool_)
+    for block in range(n):
+        node = blocks[block, 0]
+        while node > 0 and not holds[node]:
+            holds[node] = True
+            node = home[parent[node]]
+    centres = np.empty(4, np.int64)
+    centres[0] = top
+    centres[1] = _mass(prose, before, last, holds, 0.5)
+    centres[2] = _mass(prose, before, last, holds, 0.8)
+    centres[3] = _mass(prose, before, last, holds, 0.95)
+    up = np.zeros((4, len(tag)), np.int32)
+    down = np.zeros((4, len(tag)), np.int32)
+    for place in range(4):
+        _apart(centres[place], parent, last, depth, tag, up[place], down[place])
 
     texts = np.empty(n, np.uint64)
     for block in range(n):
@@ -301,17 +313,15 @@ def _matrix(tag: np.ndarray, parent: np.ndarray, last: np.ndarray, home: np.ndar
             if place <= 0:
                 break
             place = home[parent[place]]
-        up, down = _apart(node, top, parent, last, depth)
         x[block, j] = top <= node < last[top]
-        x[block, j + 1], x[block, j + 2] = up, down
+        x[block, j + 1], x[block, j + 2] = up[0, node], down[0, node]
         x[block, j + 3] = (sums[before[last[top]], 0] - sums[before[top], 0]) / total
         x[block, j + 4] = _log(top_score)
         x[block, j + 5] = chain / max(1e-6, top_score)
         j += 6
-        for centre in centres:
-            up, down = _apart(node, centre, parent, last, depth)
-            x[block, j] = centre <= node < last[centre]
-            x[block, j + 1], x[block, j + 2] = up, down
+        for centre in range(1, 4):
+            x[block, j] = centres[centre] <= node < last[centres[centre]]
+            x[block, j + 1], x[block, j + 2] = up[centre, node], down[centre, node]
             j += 3
         j += 18  # blocks that look alike: filled below
         x[block, j], x[block, j + 1] = children[max(0, parent[node])], order[node]
@@ -477,7 +487,7 @@ class Described:
             weights,
         )  # fmt: skip
         title, linked, description = (
-            _words_of(text) for text in (self.facts.title, self.facts.linked_text, self.facts.description)
+            words_of(text) for text in (self.facts.title, self.facts.linked_text, self.facts.description)
         )
         return _matrix(
             tree.tag, tree.parent, tree.last, blocks.home, blocks.before, blocks.blocks, blocks.pieces, self.counts, scores,
@@ -511,7 +521,8 @@ class Described:
         )  # fmt: skip
 
 
-def _words_of(text: str) -> np.ndarray:
+def words_of(text: str) -> np.ndarray:
+    """The hashes of a text's words, as `describe.scan_words` cuts them."""
     data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
     hashes = np.empty(len(data) + 1, np.uint64)
     return hashes[: describe.scan_words(data, 0, len(data), hashes, 0)]

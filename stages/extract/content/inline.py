@@ -19,13 +19,14 @@ _TOKEN = re.compile(
     + "\ufde0-\ufdea])",
     re.DOTALL,
 )
+_BACKSLASHED = r"\\\g<0>"
 _SPECIAL = re.compile(r"[\\`*_\]<&~]")
-_ESCAPE = re.compile(
-    r"\\(?=[!-/:-@\[-`{-~\n]|\Z)|`|(?<! )\*|\*(?! )|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=#?\w{1,32};)|~(?=~)"
-)
-_BRACKETS = re.compile(r"(?<!\\)[\[\]]")
+_ALWAYS = r"\\(?=[!-/:-@\[-`{-~\n]|\Z)|`|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|&(?=#?\w{1,32};)|~(?=~)"
+_ESCAPE = re.compile(_ALWAYS + r"|(?<! )\*|\*(?! )|\](?=[(\[:])")
+_ESCAPE_STYLED = re.compile(_ALWAYS + r"|\*|\](?=[(\[:])")
+_ESCAPE_IN_LINK = re.compile(_ALWAYS + r"|\*|[\[\]]")
 _LINE_START = re.compile(
-    r"^(?:#{1,6}(?=[ \t]|$)|>|[-+*](?=[ \t]|$)|=+(?=[ \t]*$)|-(?=[- \t]*$)|~~~|[|:](?=[-|: \t]*-[-|: \t]*$)"
+    r"^(?:#{1,6}(?=[ \t]|$)|>|[-+*](?=[ \t]|$)|=+(?=[ \t]*$)|-(?=[- \t]*$)|~~~|[|:](?=[|: \t]*+-[-|: \t]*+$)"
     r"|(?P<number>\d{1,9})[.)](?=[ \t]|$))",
     re.MULTILINE,
 )
@@ -98,7 +99,7 @@ def inline(marked: Marked, formulas: bool) -> str:
     """A paragraph as Markdown, its line breaks as they are. `formulas`: `$…$` in the text is TeX, `\\$` a dollar."""
     text = marked.text
     if not formulas and not marked.codes and not _MARK.search(text):
-        return _lines(_escaped(text)) if _SPECIAL.search(text) else _lines(text)
+        return _lines(_ESCAPE.sub(_BACKSLASHED, text)) if _SPECIAL.search(text) else _lines(text)
     runs = list(_runs(marked, formulas))
     out: list[str] = []
     before = ""
@@ -118,7 +119,7 @@ def inline(marked: Marked, formulas: bool) -> str:
                 # An exclamation mark would make a picture of it.
                 if before == "!" and not left:
                     out[-1] = out[-1][:-1] + "\\!"
-                content = f"{left}[{bare}]({marked.addresses[group[0].link]}){right}"
+                content = f"{left}[{_closed(bare)}]({marked.addresses[group[0].link]}){right}"
         else:
             content = _emphasised(group, before, after)
         if content:
@@ -136,8 +137,7 @@ def _runs(marked: Marked, formulas: bool) -> Iterator[_Run]:
     text = marked.text
 
     def ordinary(piece: str) -> str:
-        piece = _escaped(piece)
-        return _BRACKETS.sub(r"\\\g<0>", piece) if link >= 0 else piece
+        return (_ESCAPE_IN_LINK if link >= 0 else _ESCAPE_STYLED if style else _ESCAPE).sub(_BACKSLASHED, piece)
 
     for token in (_TOKEN if formulas else _MARK).finditer(text):
         if token.start() > at:
@@ -187,10 +187,15 @@ def _emphasised(runs: list[_Run], before: str, after: str) -> str:
         opens = previous != "*" and (core[0].isalnum() or _is_edge(previous))
         closes = following != "*" and (core[-1].isalnum() or _is_edge(following))
         marker = _MARKERS[run.style] if opens and closes else ""
-        text = f"{left}{marker}{core}{marker}{right}"
+        text = f"{left}{marker}{_closed(core) if marker else core}{marker}{right}"
         out.append(text)
         before = text[-1]
     return "".join(out)
+
+
+def _closed(text: str) -> str:
+    """A text that takes no backslash from, nor gives one to, the mark that comes after it."""
+    return text + "\\" if (len(text) - len(text.rstrip("\\"))) % 2 else text
 
 
 def _is_edge(character: str) -> bool:
@@ -214,10 +219,6 @@ def fence(text: str) -> str:
 
 def _longest(text: str) -> int:
     return max(map(len, re.findall("`+", text)), default=0) if "`" in text else 0
-
-
-def _escaped(text: str) -> str:
-    return _ESCAPE.sub(r"\\\g<0>", text)
 
 
 def _lines(text: str) -> str:

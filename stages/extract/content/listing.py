@@ -19,6 +19,7 @@ element that is a line of its own; line numbers and buttons."""
 _B, _I = tags.BITS, tags.ID
 _BLOCK, _PRE, _HEADING = _B["BLOCK"], _B["PRE"], _B["HEADING"]
 _TEXT = tags.TEXT
+_SKIPPED = tags.FLAGS & _B["SKIP"] != 0
 _CODE, _BR, _DIV, _SPAN, _BUTTON, _BODY = (_I[name] for name in ("code", "br", "div", "span", "button", "body"))
 _TD, _TH, _TABLE, _LI, _OL = (_I[name] for name in ("td", "th", "table", "li", "ol"))
 
@@ -121,6 +122,50 @@ def _mark_pre(data: np.ndarray, tag: np.ndarray, last: np.ndarray, start: np.nda
 
 
 @njit(cache=True)
+def _numbered_child(data: np.ndarray, tag: np.ndarray, last: np.ndarray, start: np.ndarray, stop: np.ndarray,
+                    skip: np.ndarray, node: int, number: int) -> int:  # fmt: skip
+    """The first element in a line if a number and nothing else stands in it; -1 for any other."""
+    child = node + 1
+    while child < last[node] and tag[child] != _TEXT and skip[tag[child]]:
+        child = last[child]
+    if child >= last[node] or tag[child] == _TEXT or last[child] != child + 2 or tag[child + 1] != _TEXT:
+        return -1
+    value = np.int64(0)
+    for at in range(start[child + 1], stop[child + 1]):
+        if not 48 <= data[at] <= 57 or value > 1_000_000:
+            return -1
+        value = value * 10 + np.int64(data[at]) - 48
+    return child if value == number else -1
+
+
+@njit(cache=True)
+def _mark_numbers(data: np.ndarray, tag: np.ndarray, last: np.ndarray, start: np.ndarray, stop: np.ndarray,
+                  skip: np.ndarray, node: int, marks: np.ndarray) -> None:  # fmt: skip
+    """Marks the numbers of a `pre` of `div` lines that are numbered 1, 2, 3 … in elements of their own, whatever the class."""
+    box = node
+    # The lines' parent: down through elements that hold one element.
+    for _ in range(5):
+        child = box + 1
+        if child >= last[box] or tag[child] == _TEXT or last[child] != last[box]:
+            break
+        box = child
+    for marking in (False, True):
+        number = 1
+        child = box + 1
+        while child < last[box]:
+            if tag[child] == _DIV:
+                found = _numbered_child(data, tag, last, start, stop, skip, child, number)
+                if found < 0:
+                    return
+                if marking:
+                    marks[found] |= REMOVED
+                number += 1
+            child = last[child]
+        if number < 3:
+            return
+
+
+@njit(cache=True)
 def _is_listing(data: np.ndarray, tag: np.ndarray, last: np.ndarray, start: np.ndarray, stop: np.ndarray, flags: np.ndarray,
                 node: int, budget: np.ndarray) -> bool:  # fmt: skip
     """Whether a `code` has lines: a line break, `div`s or list items in it, text around or in them, and no other block."""
@@ -180,7 +225,8 @@ def _is_space(data: np.ndarray, at: int, stop: int) -> bool:
 def _find(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarray, start: np.ndarray, stop: np.ndarray,
           spans: np.ndarray, flags: np.ndarray, gutters: np.ndarray, gutter_ends: np.ndarray, tokens: np.ndarray,
           token_ends: np.ndarray, lines: np.ndarray, line_ends: np.ndarray, rows: np.ndarray, row_ends: np.ndarray,
-          divs: np.ndarray, div_ends: np.ndarray, copy: np.ndarray, copy_ends: np.ndarray) -> np.ndarray:  # fmt: skip
+          divs: np.ndarray, div_ends: np.ndarray, copy: np.ndarray, copy_ends: np.ndarray,
+          skip: np.ndarray) -> np.ndarray:  # fmt: skip
     count = len(tag)
     marks = np.zeros(count, np.uint8)
     judged = np.zeros(count, np.bool_)
@@ -217,6 +263,7 @@ def _find(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarra
             continue
         if flags[number] & _PRE:
             inside = last[node]
+            _mark_numbers(data, tag, last, start, stop, skip, node, marks)
             _mark_pre(data, tag, last, start, stop, spans, flags, node, lines, line_ends, marks, budget)
         elif number == _CODE:
             if _is_listing(data, tag, last, start, stop, flags, node, budget):
@@ -260,5 +307,5 @@ def find(tree: Tree) -> np.ndarray:
     """For each node the bits above. Linear in the page; never raises."""
     return _find(
         tree.data, tree.tag, tree.parent, tree.last, tree.start, tree.stop, tree.spans, tags.FLAGS, *_GUTTERS,
-        *_GUTTER_TOKENS, *_LINES, *_TABLE_LINES, *_DIV_LINES, *_COPY,
+        *_GUTTER_TOKENS, *_LINES, *_TABLE_LINES, *_DIV_LINES, *_COPY, _SKIPPED,
     )  # fmt: skip

@@ -12,6 +12,9 @@ from curate.stages.extract.content.chosen import NO_END, Chosen
 from curate.stages.extract.content.layout import BULLET, CODE, HEADING, PARAGRAPH, ROW
 from curate.stages.extract.dom import tags
 
+MAX_PIECES = 20_000
+"""A paragraph of more pieces is written without its styles."""
+
 _NONCHARACTERS = re.compile("[\ufdd0-\ufdef]")
 _EMPTY_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _HREF = re.compile(rb"""\shref="([^"<>']*)["]""")
@@ -128,9 +131,10 @@ class _Writer:
         return "#" * (self.tag(self.node[place]) - _H1 + 1), _CLOSING.sub(r"\\\1", text)
 
     def body(self, place: int, without: int = 0) -> str:
-        if not self.links and not self.styled[place] & ~without:
+        first, end, stop = self.chosen.extent(place)
+        if (not self.links and not self.styled[place] & ~without) or end - first > MAX_PIECES:
             return self.text(inline.Marked(self.chosen.raw(place)))
-        return self.pieces(*self.chosen.extent(place), None, without)
+        return self.pieces(first, end, stop, None, without)
 
     def pieces(self, first: int, end: int, stop: int, held: np.ndarray | None, without: int = 0) -> str:
         nodes = self.blocks.pieces[:, 0]

@@ -29,43 +29,51 @@ _FILLED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """Boosted trees, flat: an inner node's `feature`, `threshold` (left if <=) and children; a child below 0 is leaf
-    `-child - 1`.
-
-    `node_at` and `leaf_at` (trees + 1): where each tree's inner nodes and leaves start. Children and leaves count from there.
-    """
+    """Boosted trees, flat. A node's children stand side by side from `left` on (counted from its tree's first node): the first
+    for a `feature` not above the `threshold`, the second for one above. A leaf is its own child, below an infinite threshold, and
+    has a `value`. `node_at` (trees + 1): where each tree's nodes start. `depth`: the steps to its deepest leaf."""
 
     feature: np.ndarray
     threshold: np.ndarray
     left: np.ndarray
-    right: np.ndarray
-    leaf: np.ndarray
+    value: np.ndarray
     node_at: np.ndarray
-    leaf_at: np.ndarray
+    depth: np.ndarray
 
     def __call__(self, matrix: np.ndarray) -> np.ndarray:
         """The probability of each row, float32."""
-        return _evaluate(
-            matrix, self.feature, self.threshold, self.left, self.right, self.leaf, self.node_at, self.leaf_at
-        )  # fmt: skip
+        return _evaluate(matrix, self.feature, self.threshold, self.left, self.value, self.node_at, self.depth)
 
 
 @njit(cache=True)
-def _evaluate(matrix: np.ndarray, feature: np.ndarray, threshold: np.ndarray, left: np.ndarray, right: np.ndarray,
-              leaf: np.ndarray, node_at: np.ndarray, leaf_at: np.ndarray) -> np.ndarray:  # fmt: skip
+def _evaluate(matrix: np.ndarray, feature: np.ndarray, threshold: np.ndarray, left: np.ndarray, value: np.ndarray,
+              node_at: np.ndarray, depth: np.ndarray) -> np.ndarray:  # fmt: skip
+    # Every row takes the same number of steps, so that there is no branch to guess, and four go side by side, so that one does not
+    # wait for another's loads; unsigned, so that Numba does not look for negative places. Twice as fast as stopping at the leaf.
     rows = len(matrix)
     sums = np.zeros(rows, np.float32)
-    for tree in range(len(node_at) - 1):
-        base, leaves = node_at[tree], leaf_at[tree]
-        if node_at[tree + 1] == base:
-            sums += leaf[leaves]
-            continue
-        for row in range(rows):
-            node = 0
-            while node >= 0:
-                place = base + node
-                node = left[place] if matrix[row, feature[place]] <= threshold[place] else right[place]
-            sums[row] += leaf[leaves - node - 1]
+    whole = rows // 4 * 4
+    for tree in range(len(depth)):
+        base, steps = np.uint64(node_at[tree]), depth[tree]
+        for row in range(0, whole, 4):
+            r0 = np.uint64(row)
+            r1, r2, r3 = r0 + np.uint64(1), r0 + np.uint64(2), r0 + np.uint64(3)
+            n0 = n1 = n2 = n3 = base
+            for _ in range(steps):
+                n0 = base + np.uint64(left[n0]) + np.uint64(matrix[r0, np.uint64(feature[n0])] > threshold[n0])
+                n1 = base + np.uint64(left[n1]) + np.uint64(matrix[r1, np.uint64(feature[n1])] > threshold[n1])
+                n2 = base + np.uint64(left[n2]) + np.uint64(matrix[r2, np.uint64(feature[n2])] > threshold[n2])
+                n3 = base + np.uint64(left[n3]) + np.uint64(matrix[r3, np.uint64(feature[n3])] > threshold[n3])
+            sums[r0] += value[n0]
+            sums[r1] += value[n1]
+            sums[r2] += value[n2]
+            sums[r3] += value[n3]
+        for row in range(whole, rows):
+            r0 = np.uint64(row)
+            n0 = base
+            for _ in range(steps):
+                n0 = base + np.uint64(left[n0]) + np.uint64(matrix[r0, np.uint64(feature[n0])] > threshold[n0])
+            sums[r0] += value[n0]
     return (1 / (1 + np.exp(-sums))).astype(np.float32)
 
 
@@ -117,15 +125,20 @@ def words_of(page: features.Described) -> np.ndarray:
 
 
 def save(path: Path, model: Model) -> None:
-    """Writes a model as safetensors; `load` gives the same predictions."""
-    from safetensors.numpy import save_file
+    """Writes a model as safetensors; `load` gives the same predictions. The same model is the same bytes."""
+    from safetensors.numpy import save as serialised
 
     arrays = {"weights.scaled": np.round(model.weights / _SCALE).clip(-127, 127).astype(np.int8)}
     for name, trees in (("first", model.first), ("second", model.second)):
         for field in Trees.__dataclass_fields__:
             arrays[f"{name}.{field}"] = np.ascontiguousarray(getattr(trees, field))
     meta = model.meta | {"format": str(FORMAT), "features": json.dumps(features.NAMES + features.CONTEXT_NAMES)}
-    save_file(arrays, path, metadata=meta)
+    raw = serialised(arrays, metadata=meta)
+    # What safetensors writes has the metadata in another order each time.
+    start = 8 + int.from_bytes(raw[:8], "little")
+    header = json.dumps(json.loads(raw[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + raw[start:])
 
 
 _SCALE = np.float32(1 / 32)

@@ -5,6 +5,7 @@ Character references are decoded and white space is joined here, once, into one 
 
 from __future__ import annotations
 
+import html
 import html.entities
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def _entities() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 _KEYS, _POINTS, _BARE = _entities()
-_WINDOWS = np.array([ord(bytes([b]).decode("cp1252", "replace")) for b in range(0x80, 0xA0)], np.int32)
+_WINDOWS = np.array([ord(html.unescape(f"&#{number};") or chr(number)) for number in range(0x80, 0xA0)], np.int32)
 _MULTIPLIER, _SHIFT = np.uint64(tags.SLOT_MULTIPLIER), np.uint64(64 - 13)
 
 
@@ -292,7 +293,7 @@ def _cut(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarray
                         else:
                             space = True
                         continue
-                    if point == 0xAD or point == 0x200B or point == 0xFEFF or point == 0x2060 or point < 32:
+                    if point == 0xAD or point == 0x200B or point == 0xFEFF or point == 0x2060 or point < 32 or 127 <= point < 160:
                         continue
                     if 0xFDD0 <= point < 0xFDF0:
                         continue

@@ -356,6 +356,15 @@ def _take_out(index: int, at: int, o: Open) -> None:
 
 
 @njit(cache=True)
+def _leave_foreign(at: int, o: Open) -> None:
+    """Ends the elements of svg and math that stand open innermost."""
+    outer = o.s[_TOPS] - 1
+    while o.kind[outer] == _OF_FOREIGN:
+        outer -= 1
+    _pop(outer + 1, at, o)
+
+
+@njit(cache=True)
 def _end_formatting(tag: int, at: int, o: Open) -> bool:
     """Ends the innermost formatting element of a number: alone, if blocks are open in it, else with what is open in it."""
     found = _find(tag, _SCOPE, o)
@@ -450,6 +459,11 @@ def _end_tag(tag: int, name: np.uint64, at: int, o: Open) -> None:
     bits = o.flags[tag]
     top = o.s[_TOPS]
     index = top - 1
+    if tag == _P and o.kind[index] == _OF_FOREIGN:
+        # As the start tags that a browser leaves svg and math at.
+        _leave_foreign(at, o)
+        top = o.s[_TOPS]
+        index = top - 1
     while o.kind[index] != _OF_HTML:
         if o.name[index] == name:
             _pop(index, at, o)
@@ -602,10 +616,7 @@ def build(data: np.ndarray, capacity: int, keys: np.ndarray, numbers: np.ndarray
                 continue
             s[_SEEN] |= bit
         if above_kind == _OF_FOREIGN and bits & _BREAKOUT:
-            outer = s[_TOPS] - 1
-            while o.kind[outer] == _OF_FOREIGN:
-                outer -= 1
-            _pop(outer + 1, at, o)
+            _leave_foreign(at, o)
         if not _implied_ends(number, at, o):
             at = begin = end
             continue

@@ -15,6 +15,9 @@ from curate.stages.extract.dom import build, tags
 MAX_NODES = 1_000_000
 """More nodes than this are not read: what follows them is left out."""
 
+MAX_VALUE = 30_000
+"""Characters of an attribute's value that are read: more than the longest formula, so that none is taken cut short."""
+
 _NAME = re.compile(rb"<([A-Za-z][^\x00-\x20/>]*)")
 _ATTRIBUTE = re.compile(
     r"([^\x00-\x20/>][^\x00-\x20/>=]*)(?:[\x00-\x20]*=[\x00-\x20]*(?:\"([^\"]*)\"|'([^']*)'|([^\x00-\x20>]*)))?"
@@ -66,7 +69,8 @@ class Tree:
         return found[1].lower().decode("utf-8", "replace") if found else ""
 
     def attributes(self, node: int) -> dict[str, str]:
-        """An element's attributes, names lower-case, character references decoded; of two with one name the first."""
+        """An element's attributes, names lower-case, character references decoded; of two with one name the first. Of a value
+        its first `MAX_VALUE` characters as written: pages keep whole data sets in attributes."""
         found: dict[str, str] = {}
         if node == 0 or self.tag[node] == tags.TEXT:
             return found
@@ -75,7 +79,9 @@ class Tree:
             return found
         inside = self.source[begin.end() : self.stop[node] - 1].decode("utf-8", "replace")
         for name, double, single, bare in _ATTRIBUTE.findall(inside):
-            found.setdefault(name.encode().lower().decode(), _REFERENCE.sub(_decoded, double or single or bare))
+            found.setdefault(
+                name.encode().lower().decode(), _REFERENCE.sub(_decoded, (double or single or bare)[:MAX_VALUE])
+            )
         return found
 
     def children(self, node: int) -> Iterator[int]:
