@@ -152,7 +152,8 @@ def measure(given: argparse.Namespace, console: Console) -> dict[str, Any]:
     wanted = None if given.folds and given.folds.is_dir() else given.sets
     loaded = data.load(given.data, given.cache / "pages", sets=wanted, extra=given.extra)
     folds = dict(zip([page.key for page in loaded], extractors.folds_of(loaded, given.folds), strict=True))
-    curate = extractors.load_curate(given.folds) if "curate" in names else None
+    ours = [name for name in names if extractors.is_curate(name)]
+    curate = extractors.load_curate(given.folds, ours) if ours else None
     result: dict[str, Any] = about() | {
         "engines": {name: f"{(d := PEERS[name][0] if name in PEERS else 'curate-web')} {version(d)}" for name in names},
         "compared": base,
@@ -188,7 +189,8 @@ def measure(given: argparse.Namespace, console: Console) -> dict[str, Any]:
         result["sets"][name] = found
         print_set(console, name, found, names, base)
     if not given.no_worst:
-        result["worst"] = {name: hostile_pages.run_all(name, _model_option(name, given)) for name in names}
+        alone = [name for name in names if not name.startswith(extractors.CASCADE)]
+        result["worst"] = {name: hostile_pages.run_all(name, _model_option(name, given)) for name in alone}
         print_worst(console, result["worst"])
     return result
 
@@ -211,7 +213,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder with the archives of pages")
     parser.add_argument("--extra", type=Path, help="a folder with the packages of further gold pages")
-    parser.add_argument("--engines", default=",".join(["curate", *PEERS]), type=lambda given: given.split(","))
+    parser.add_argument(
+        "--engines", default=",".join(["curate", "curate+0.6", *PEERS]), type=lambda given: given.split(",")
+    )
     parser.add_argument("--folds", type=Path, help="a folder of five fold models, or one model file")
     parser.add_argument("--sets", type=lambda given: given.split(","), help="only these sets")
     parser.add_argument("--limit", type=int, help="so many pages of each set, spread over it")
@@ -220,7 +224,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
-    if unknown := set(given.engines) - {"curate", *PEERS}:
+    if unknown := {name for name in given.engines if name not in PEERS and not extractors.is_curate(name)}:
         parser.error(f"no engine {', '.join(sorted(unknown))}; there are curate, {', '.join(PEERS)}")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

@@ -24,16 +24,23 @@ Engine = Callable[[Source, str | None], str]
 FOLDS = 5
 
 
-def curate_engine(model: Path | None) -> Engine:
-    """Our engine with a given model file, or with the one that ships. Raises UsageError where there is none.
+CASCADE = "curate+"
+"""A name such as `curate+0.6` is curate with trafilatura asked where confidence is lower."""
 
-    All it needs of the engine: `content.extract_page(utf8, url, model=…).text` and `content.load_model(path)`.
-    """
+
+def curate_engine(model: Path | None, cascade: float = 0.0) -> Engine:
+    """Our engine with a given model file, or with the one that ships; below a confidence of `cascade` trafilatura's text is
+    taken if it has one. Raises UsageError where there is no model."""
     extract_page = load("curate.stages.extract.content:extract_page")
-    if model is None:
-        return lambda source, url: extract_page(source.utf8, url).text
-    loaded = load("curate.stages.extract.content:load_model")(model)
-    return lambda source, url: extract_page(source.utf8, url, model=loaded).text
+    load("curate.stages.extract.content:warm")()
+    loaded = load("curate.stages.extract.content:load_model")(model) if model else None
+    second = _trafilatura()
+
+    def engine(source: Source, url: str | None) -> str:
+        found = extract_page(source.utf8, url, model=loaded)
+        return (second(source, url) or found.text) if found.confidence < cascade else found.text
+
+    return engine
 
 
 def _trafilatura(**settings: Any) -> Engine:
@@ -88,19 +95,28 @@ PEERS: dict[str, tuple[str, Callable[[], Engine]]] = {
 class Curate:
     """curate's engine for a page: that of its fold for pages that may be trained on, else the shipped one."""
 
-    shipped: Engine
-    by_fold: Sequence[Engine] = ()
+    shipped: dict[str, Engine]
+    by_fold: Sequence[dict[str, Engine]] = ()
 
-    def of(self, page: data.Page, fold: int) -> Engine:
-        return self.by_fold[fold] if self.by_fold and page.role != "measure" else self.shipped
+    def of(self, name: str, page: data.Page, fold: int) -> Engine:
+        return (self.by_fold[fold] if self.by_fold and page.role != "measure" else self.shipped)[name]
 
 
-def load_curate(folds: Path | None) -> Curate:
-    """`folds`: a folder with `fold0.*` … `fold4.*`, one model file for all pages, or None for the shipped model."""
+def is_curate(name: str) -> bool:
+    """True for `curate` and its cascades."""
+    return name == "curate" or name.startswith(CASCADE)
+
+
+def load_curate(folds: Path | None, names: Sequence[str]) -> Curate:
+    """Those of `names` that are ours. `folds`: a folder with `fold0.*` … `fold4.*`, one model file for all pages, or None for
+    the shipped model."""
+
+    def engines(model: Path | None) -> dict[str, Engine]:
+        return {name: curate_engine(model, float(name.partition("+")[2] or 0)) for name in names if is_curate(name)}
+
     if folds is None or folds.is_file():
-        return Curate(curate_engine(folds))
-    models = [_fold_model(folds, fold) for fold in range(FOLDS)]
-    return Curate(curate_engine(None), [curate_engine(model) for model in models])
+        return Curate(engines(folds))
+    return Curate(engines(None), [engines(_fold_model(folds, fold)) for fold in range(FOLDS)])
 
 
 def _fold_model(folder: Path, fold: int) -> Path:
@@ -136,7 +152,7 @@ def run(
     pages: Sequence[data.Page], names: Sequence[str], curate: Curate | None, folds: Sequence[int], cache: Path | None
 ) -> Runs:
     """Every engine on every page. With a `cache`, texts of peers come from it where they can, and times mean nothing."""
-    peers = {name: PEERS[name][1]() for name in names if name != "curate"}
+    peers = {name: PEERS[name][1]() for name in names if not is_curate(name)}
     runs = Runs({name: [] for name in names}, {name: [] for name in names}, {name: Counter() for name in names})
     for page, fold in list(zip(pages, folds, strict=True))[:2]:
         for name in names:
@@ -165,10 +181,10 @@ def run(
 
 
 def _engine(name: str, page: data.Page, fold: int, peers: dict[str, Engine], curate: Curate | None) -> Engine:
-    if name != "curate":
+    if not is_curate(name):
         return peers[name]
     assert curate is not None
-    return curate.of(page, fold)
+    return curate.of(name, page, fold)
 
 
 def _timed(engine: Engine, source: Source, url: str | None) -> tuple[str, float, str | None]:

@@ -89,7 +89,7 @@ _recipe = click.option(
     "--recipe",
     "-r",
     metavar="FILE|NAME",
-    help="Recipe file or shipped name [default: the workspace's own, else fineweb].",
+    help="Recipe file or shipped name [default: the workspace's own, else standard].",
 )
 _set = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the recipe; repeatable."

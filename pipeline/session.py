@@ -31,7 +31,7 @@ MIX = "curate.mixtures.stage:STAGE"
 ORDER = (*STAGES, "mix")
 """Every stage that the runner runs, each reading what the one before left."""
 PRETRAIN_CONFIG = "curate.pretrain.config:PretrainConfig"
-DEFAULT_RECIPE = "fineweb"
+DEFAULT_RECIPE = "standard"
 RECIPE = "recipe.yaml"
 
 

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -74,13 +74,18 @@ def table(found: Scores) -> list[str]:
     return lines
 
 
+def _pages(examples: Iterable[fit.Example]) -> int:
+    """How many pages these are: one may be learned from twice."""
+    return len({each.page.key for each in examples})
+
+
 def card(found: Scores, pages: Sequence[fit.Example], size: int) -> str:
     """The card of a model, Markdown."""
     by_set: dict[tuple[str, str], list[fit.Example]] = defaultdict(list)
     for each in pages:
         by_set[each.page.set, each.page.licence].append(each)
     rows = [
-        f"| {name} | {len(group)} | {sum(each.page.gold is not None for each in group)} | {licence} |"
+        f"| {name} | {_pages(group)} | {_pages(each for each in group if each.page.gold is not None)} | {licence} |"
         for (name, licence), group in sorted(by_set.items())
     ]
     blocks = sum(len(each.labels) for each in pages)
@@ -92,7 +97,7 @@ def card(found: Scores, pages: Sequence[fit.Example], size: int) -> str:
         "",
         "    python -m curate.stages.extract.train DATA --extra EXTRA",
         "",
-        f"from {len(pages)} pages with {blocks} blocks. A linear model over names, classes and words "
+        f"from {_pages(pages)} pages with {blocks} blocks. A linear model over names, classes and words "
         f"({len(describe.BUCKETS)} parts); {fit.ROUNDS[0]} boosted trees over {len(features.NAMES)} features of a block, "
         f"its neighbours, its containers, its look-alikes and the page (`features.NAMES`); {fit.ROUNDS[1]} more that also see "
         f"the first ones' probabilities around the block ({len(features.CONTEXT_NAMES)} features).",
@@ -155,23 +160,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     say(f"{len(learned)} pages labelled, {sum(len(each.labels) for each in learned)} blocks")
     folds = data.folds_of(pages, FOLDS)
     fold_of = {page.key: fold for page, fold in zip(pages, folds, strict=True)}
-    found: Scores = defaultdict(list)
-    for fold in range(FOLDS):
-        model = fit.fit([each for each in learned if fold_of[each.page.key] != fold])
-        if given.folds_out:
-            given.folds_out.mkdir(parents=True, exist_ok=True)
-            models.save(given.folds_out / f"fold{fold}.safetensors", model)
-        for name, values in scores([page for page in pages if fold_of[page.key] == fold], model).items():
-            found[name] += values
-        say(
-            f"fold {fold}: "
-            + ", ".join(f"{name} {np.mean(found[name]):.3f}" for name in sorted(found) if "," not in name)
-        )
     if given.folds_out:
+        given.folds_out.mkdir(parents=True, exist_ok=True)
         (given.folds_out / "folds.json").write_text(json.dumps(fold_of, indent=0, sort_keys=True), "utf-8")
+
+    def train(fold: int) -> Scores:
+        """Fits without a fold, or on all pages (-1), saves the model, and scores it on the fold."""
+        model = fit.fit([each for each in learned if fold_of[each.page.key] != fold])
+        if fold < 0:
+            models.save(given.out, model)
+        elif given.folds_out:
+            models.save(given.folds_out / f"fold{fold}.safetensors", model)
+        return scores([page for page in pages if fold_of[page.key] == fold], model)
+
+    found: Scores = defaultdict(list)
+    for fold, result in _side_by_side(train, [*range(FOLDS), -1], given.jobs):
+        for name, values in result.items():
+            found[name] += values
+        named = ", ".join(f"{name} {np.mean(result[name]):.3f}" for name in sorted(result) if "," not in name)
+        say(f"fold {fold}: {named}" if fold >= 0 else "all pages")
     print("\n".join(table(found)))
-    model = fit.fit(learned)
-    models.save(given.out, model)
     given.out.with_suffix(".md").write_text(card(found, learned, given.out.stat().st_size), "utf-8")
     say(f"written: {given.out} ({given.out.stat().st_size / 1000:.0f} kB) and its card")
 

@@ -16,7 +16,7 @@ from curate.stages.extract.dom import parse
 
 __all__ = ["Content", "described", "extract_page", "load_model", "warm"]
 
-SURE = 0.3
+SURE = 0.2
 """Below this confidence a page has no main content: what could be chosen would be a guess."""
 
 HELD = 0.25

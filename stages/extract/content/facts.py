@@ -89,7 +89,13 @@ def facts(tree: Tree) -> Facts:
         _walk(data, texts, body, flags)
     linked = "\n".join(texts)
     flags[-1] = len(body[0]) > LEAST_BODY
-    return Facts(og_title if len(og_title) > len(title) or not title else title, description, linked, body[0] if flags[-1] else "", flags)
+    return Facts(
+        og_title if len(og_title) > len(title) or not title else title,
+        description,
+        linked,
+        body[0] if flags[-1] else "",
+        flags,
+    )
 
 
 def _walk(data: Any, texts: list[str], body: list[str], flags: np.ndarray) -> None:

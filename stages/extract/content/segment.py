@@ -62,7 +62,7 @@ def _slot(key: np.uint64, keys: np.ndarray) -> int:
     slot = (key * _MULTIPLIER) >> _SHIFT
     while keys[slot] != 0:
         if keys[slot] == key:
-            return np.int64(slot)
+            return int(np.int64(slot))
         slot = (slot + np.uint64(1)) & np.uint64(len(keys) - 1)
     return -1
 
@@ -105,7 +105,7 @@ def _reference(data: np.ndarray, at: int, stop: int, keys: np.ndarray, points: n
                 at += 1
         else:
             while at < stop and 48 <= data[at] <= 57:
-                value = min(value * 10 + np.int64(data[at]) - 48, 0x200000)
+                value = min(value * 10 + int(np.int64(data[at])) - 48, 0x200000)
                 digits += 1
                 at += 1
         if digits == 0:
@@ -113,7 +113,7 @@ def _reference(data: np.ndarray, at: int, stop: int, keys: np.ndarray, points: n
         if at < stop and data[at] == 59:
             at += 1
         if 0x80 <= value < 0xA0:
-            value = np.int64(windows[value - 0x80])
+            value = int(np.int64(windows[value - 0x80]))
         if value == 0 or value > 0x10FFFF or 0xD800 <= value < 0xE000:
             value = 0xFFFD
         return value, 0, at
@@ -147,8 +147,9 @@ def _reference(data: np.ndarray, at: int, stop: int, keys: np.ndarray, points: n
 
 @njit(cache=True)
 def _cut(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarray, start: np.ndarray, stop: np.ndarray,
-         marks: np.ndarray, listings: np.ndarray, swap: np.ndarray, swaps: np.ndarray, swap_at: np.ndarray, flags: np.ndarray, keys: np.ndarray,
-         points: np.ndarray, bare: np.ndarray, windows: np.ndarray, max_blocks: int):  # type: ignore[no-untyped-def]  # fmt: skip
+         marks: np.ndarray, listings: np.ndarray, swap: np.ndarray, swaps: np.ndarray, swap_at: np.ndarray, flags: np.ndarray,
+         keys: np.ndarray, points: np.ndarray, bare: np.ndarray, windows: np.ndarray,
+         max_blocks: int) -> tuple[np.ndarray, ...]:  # fmt: skip
     count = len(tag)
     texts = 0
     # Room for what is written: a reference of five bytes may be six as text (`&nGt;`), around each piece separators.
@@ -160,7 +161,7 @@ def _cut(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarray
         elif tag[node] == _BR:
             room += 2
     out = np.empty(room * 6 // 5 + 64, np.uint8)
-    home = np.empty(count, np.int32)
+    home = np.full(count, -1, np.int32)
     pre = np.empty(count, np.int32)
     pieces = np.empty((texts + len(swap_at), 4), np.int32)
     n_pieces = 0
@@ -248,10 +249,9 @@ def _cut(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarray
                 if first < end and data[first] == 10:
                     first += 1
         elif verbatim >= 0:
-            if last_element > last_text or home[above] != home[parent[last_text]]:
-                if out[length - 1] != 10:
-                    out[length] = 10
-                    length += 1
+            if (last_element > last_text or home[above] != home[parent[last_text]]) and out[length - 1] != 10:
+                out[length] = 10
+                length += 1
         elif breaks == 1:
             out[length] = 10
             length += 1
@@ -293,7 +293,14 @@ def _cut(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarray
                         else:
                             space = True
                         continue
-                    if point == 0xAD or point == 0x200B or point == 0xFEFF or point == 0x2060 or point < 32 or 127 <= point < 160:
+                    if (
+                        point == 0xAD
+                        or point == 0x200B
+                        or point == 0xFEFF
+                        or point == 0x2060
+                        or point < 32
+                        or 127 <= point < 160
+                    ):
                         continue
                     if 0xFDD0 <= point < 0xFDF0:
                         continue
@@ -370,7 +377,7 @@ def _cut(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarray
 
 @njit(cache=True)
 def _tidy(out: np.ndarray, pieces: np.ndarray, blocks: np.ndarray, before: np.ndarray, tag: np.ndarray, parent: np.ndarray,
-          last: np.ndarray, listings: np.ndarray, flags: np.ndarray):  # type: ignore[no-untyped-def]  # fmt: skip
+          last: np.ndarray, listings: np.ndarray, flags: np.ndarray) -> np.ndarray:  # fmt: skip
     """Drops blocks without a visible character, and joins the cells of a table's row where each holds at most one block."""
     count = len(blocks)
     target = np.full(count, -1, np.int32)
@@ -445,7 +452,7 @@ class Blocks:
     `text`: uint8, the decoded text of all blocks, UTF-8. `blocks` (n, 5): the block-level element that a block stands in (a
     table's row: `tr`), where its text starts and stops in `text`, and its first piece and one past its last. `pieces` (m, 4):
     node (a text node or what a formula replaced), start and stop in `text`, and the block before rows were joined.
-    `before` (nodes + 1): how many blocks began before a node, so that an element's blocks are `before[i] … before[last[i]] - 1`.
+    `before` (nodes + 1): how many blocks began before a node: an element's blocks are `before[i] … before[last[i]] - 1`.
     `home`: for each element the nearest block-level element from itself upward. `code`: whether a block is a listing, its line
     breaks and spaces kept.
     """
@@ -483,8 +490,8 @@ def cut(tree: Tree, formulas: dict[int, bytes] | None = None, removed: list[int]
         spans = np.stack([ends - np.array([len(text) for text in texts], np.int32), ends], axis=1).astype(np.int32)
     listings = listing.find(tree)
     out, pieces, blocks, before, home = _cut(
-        tree.data, tree.tag, tree.parent, tree.last, tree.start, tree.stop, tree.marks, listings, swap, swaps, spans.reshape(-1, 2),
-        tags.FLAGS, _KEYS, _POINTS, _BARE, _WINDOWS, MAX_BLOCKS,
+        tree.data, tree.tag, tree.parent, tree.last, tree.start, tree.stop, tree.marks, listings, swap, swaps,
+        spans.reshape(-1, 2), tags.FLAGS, _KEYS, _POINTS, _BARE, _WINDOWS, MAX_BLOCKS,
     )  # fmt: skip
     blocks = _tidy(out, pieces, blocks, before, tree.tag, tree.parent, tree.last, listings, tags.FLAGS)
     houses = blocks[:, 0]

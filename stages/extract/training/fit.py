@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +31,9 @@ GROUNDED = 0.5
 TAUGHT_WORDS = 40
 """A teacher that finds fewer words has found nothing."""
 EMPTIED_WEIGHT = 0.3
-EMPTIED_EVERY = 3
-"""Of every so many pages with gold one is also shown without its main content: what is left is a page that has none."""
+EMPTIED_WORDS = 150
+"""Pages with gold are also shown without their main content, where less than so many words are left: a page that has none. With
+more it may as well be a listing."""
 ROUNDS = (200, 150)
 INNER = 4
 """Parts by site in which first scores are made for training what builds on them."""
@@ -90,10 +90,10 @@ def examples(pages: Iterable[data.Page], texts: Texts) -> list[Example]:
             weights = TAUGHT_WEIGHT * sure * block_weights(words)
         manner = TAUGHT if page.gold is None else MANNERS.get(page.set, TAUGHT)
         found.append(Example(page, described, labels, weights.astype(np.float32), manner))
-        if page.gold is not None and zlib.crc32(page.key.encode()) % EMPTIED_EVERY == 0:
+        if page.gold is not None:
             rest, _ = content.described(emptied(described, labels))
             counted = rest.counts[:, describe.COUNTS.index("words")]
-            if len(counted):
+            if 0 < counted.sum() < EMPTIED_WORDS:
                 weights = (weight * EMPTIED_WEIGHT * block_weights(counted)).astype(np.float32)
                 found.append(Example(page, rest, np.zeros(len(counted), np.float32), weights, manner))
     return found
@@ -107,10 +107,11 @@ def emptied(page: features.Described, labels: np.ndarray) -> bytes:
         for first, stop in blocks.blocks[labels > 0.1, 3:5].tolist()
         for node in blocks.pieces[first:stop, 0].tolist()
     ]
-    gone += (np.flatnonzero(tree.tag == tags.ID["script"]) + 1).tolist()
+    scripts = np.flatnonzero(tree.tag == tags.ID["script"])
+    gone += (scripts[tree.last[scripts] > scripts + 1] + 1).tolist()  # the text of those that have one
     kept, at = [], 0
     for node in sorted(gone):
-        if node < len(tree) and tree.start[node] >= at:
+        if tree.start[node] >= at:
             kept.append(tree.source[at : tree.start[node]])
             at = int(max(tree.stop[node], tree.close[node]))
     return b"".join([*kept, tree.source[at:]])
@@ -229,7 +230,7 @@ def flat(trees: list[dict[str, Any]], manner: int) -> models.Trees:
                 if float(limit) > node["threshold"]:
                     limit = np.nextafter(limit, np.float32(-np.inf))
                 feature.append(node["split_feature"])
-                threshold.append(limit)
+                threshold.append(float(limit))
                 left.append(placed)
                 value.append(0.0)
                 below += [settled(node["left_child"]), settled(node["right_child"])]
@@ -266,7 +267,7 @@ def fit(pages: Sequence[Example]) -> models.Model:
     contexts = [page.described.in_context(*both) for page, *both in zip(pages, matrices, firsts, strict=True)]
     first = boost(*_with_manner(matrices, pages), ROUNDS[0])
     second = boost(*_with_manner(contexts, pages), ROUNDS[1])
-    return models.Model(linear(pages), first, second, {"pages": str(len(pages))})
+    return models.Model(linear(pages), first, second, {"pages": str(len({each.page.key for each in pages}))})
 
 
 def _with_manner(

@@ -25,7 +25,9 @@ def small_page(number: int) -> tuple[bytes, str]:
     paragraphs = [" ".join(sentence() for _ in range(draw.randint(2, 4))) for _ in range(draw.randint(3, 6))]
     body = look.choice(["article", "div class=content", "main", "div id=post-body class=entry", "section class=story"])
     menu = "".join(f"<li><a href=/{name[:2]}>{name}</a>" for name in look.sample(NAVIGATION, 6))
-    menu = look.choice(["<nav><ul>{}</ul></nav>", "<div class=menu><ul>{}</ul></div>", "<header><ul>{}</ul></header>"]).format(menu)
+    menu = look.choice(
+        ["<nav><ul>{}</ul></nav>", "<div class=menu><ul>{}</ul></div>", "<header><ul>{}</ul></header>"]
+    ).format(menu)
     related = "".join(
         f"<div class=teaser><h4><a href=/{at}>{draw.choice(WORDS).title()} of the {draw.choice(WORDS)}</a></h4></div>"
         for at in range(5)

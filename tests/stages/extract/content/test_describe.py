@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -74,7 +75,11 @@ def test_upper_case_and_lower_case_are_one_word_in_ascii_only() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(alphabet=LETTERS + ".,;!?$€£|{}=_“…—，、。！？؟،।", min_size=1, max_size=12), min_size=1, max_size=12))
+@given(
+    st.lists(
+        st.text(alphabet=LETTERS + ".,;!?$€£|{}=_“…—，、。！？؟،।", min_size=1, max_size=12), min_size=1, max_size=12
+    )
+)
 def test_counts_of_plain_text_are_those_of_python(words: list[str]) -> None:
     text = " ".join(words)
     escaped = text.replace("<", "&lt;")
@@ -96,7 +101,7 @@ def test_counts_of_plain_text_are_those_of_python(words: list[str]) -> None:
 
 
 def test_counts_of_a_sentence() -> None:
-    found = counts("<p>In 1984, Winston bought the diary; it cost $2.50. \"Why?\" he asked | nobody …")
+    found = counts('<p>In 1984, Winston bought the diary; it cost $2.50. "Why?" he asked | nobody …')
     assert found["words"] == 14
     assert found["stopwords"] == len("in the it he".split())
     assert (found["commas"], found["sentences"], found["terminal"]) == (2, 2, 0)
@@ -115,14 +120,29 @@ def test_typographic_marks_are_no_letters_of_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "terminal"), [("End.", 1), ("End!)", 1), ('End?"', 1), ("List:", 0.5), ("終わり。", 1), ("終わり！", 1), ("“End.”", 1), ("نهاية؟", 1),
-     ("Menu", 0), ("あ", 0), (")", 0)]
+    ("text", "terminal"),
+    [
+        ("End.", 1),
+        ("End!)", 1),
+        ('End?"', 1),
+        ("List:", 0.5),
+        ("終わり。", 1),
+        ("終わり！", 1),
+        ("“End.”", 1),
+        ("نهاية؟", 1),
+        ("Menu", 0),
+        ("あ", 0),
+        (")", 0),
+    ],
 )
 def test_a_line_that_ends_as_sentences_do_is_terminal(text: str, terminal: float) -> None:
     assert counts(f"<p>{text}")["terminal"] == terminal
 
 
-@pytest.mark.parametrize(("text", "years"), [("1999 and 2026", 2), ("12026, 202, 1850 or 20261", 0), ("(2020) to 2021.", 2), ("1066 and 2900", 0)])
+@pytest.mark.parametrize(
+    ("text", "years"),
+    [("1999 and 2026", 2), ("12026, 202, 1850 or 20261", 0), ("(2020) to 2021.", 2), ("1066 and 2900", 0)],
+)
 def test_years_are_numbers_of_four_digits(text: str, years: int) -> None:
     assert counts(f"<p>{text} x")["years"] == years
     assert counts(f"<p>{text}")["years"] == years
@@ -166,7 +186,9 @@ def contexts(source: str) -> set[str]:
     return {name for place, name in enumerate(describe.CONTEXTS) if bits >> place & 1}
 
 
-@pytest.mark.parametrize("name", "article main nav header footer aside form figure section details dialog blockquote address".split())
+@pytest.mark.parametrize(
+    "name", "article main nav header footer aside form figure section details dialog blockquote address".split()
+)
 def test_what_stands_in_an_element_knows_it(name: str) -> None:
     assert contexts(f"<{name}><div><p>text</p></div></{name}>") == {name}
     assert contexts(f"<{name}></{name}><div><p>text</p></div>") == set()
@@ -228,7 +250,8 @@ SOUP = st.lists(
     st.sampled_from([
         "<div class='card card-title mainContent'>", "</div>", "<p>", "<p id=p-12>", "<h2>Head line here</h2>", "<ul><li>",
         "</ul>", "<b>Bold words</b>", "<a href=/x class=navLink>Go there</a>", "some plain words, and more of them ",
-        "<table><tr><td>cell<td>cell</table>", "<article role=main itemprop=articleBody>", "</article>", "漢字かな", "–", "<br>",
+        "<table><tr><td>cell<td>cell</table>", "<article role=main itemprop=articleBody>", "</article>", "漢字かな", "–",
+        "<br>",
         "<nav class=''>", "</nav>", "<span class='a b c d e f g h i j k l m n o p q r s t'>", "</span>", "<pre>x = 1\ny</pre>",
     ]),
     max_size=40,
@@ -241,9 +264,7 @@ def test_scores_are_the_sums_of_the_weights_of_the_rows(source: str, seed: int) 
     page = described(source)
     weights = np.random.default_rng(seed).normal(size=describe.SLOTS).astype(np.float32)
     ends, rows = page.linear_rows()
-    expected = [
-        float(weights[rows[first:stop]].astype(np.float64).sum()) for first, stop in zip(ends[:-1], ends[1:], strict=True)
-    ]
+    expected = [float(weights[rows[first:stop]].astype(np.float64).sum()) for first, stop in pairwise(ends)]
     tree, blocks = page.tree, page.blocks
     found = describe.linear_scores(
         tree.data, tree.tag, tree.parent, tree.spans, blocks.pieces, blocks.blocks, page.words, page.word_at, page.heading,
@@ -302,7 +323,8 @@ def test_the_heading_before_is_read_by_its_words() -> None:
 
 def test_the_heading_before_a_block_is_a_heading_or_a_short_bold_line() -> None:
     page = described(
-        "<p>a</p><h3>b</h3><p>c</p><p><b>Bold line</b></p><p>d</p><p><b>A long line all in bold is prose that shouts at us</b></p><p>e"
+        "<p>a</p><h3>b</h3><p>c</p><p><b>Bold line</b></p><p>d</p><p><b>A long line all in bold is prose that shouts "
+        "at us</b></p><p>e"
     )
     assert page.heading.tolist() == [-1, -1, 1, 1, 3, 3, 3]
 
@@ -321,7 +343,9 @@ WORDS = st.lists(st.integers(1, 6), max_size=12)
 
 @settings(deadline=None)
 @given(st.lists(WORDS, max_size=5), WORDS, st.integers(1, 3))
-def test_coverage_is_the_share_of_a_blocks_ngrams_in_another_text(blocks: list[list[int]], other: list[int], size: int) -> None:
+def test_coverage_is_the_share_of_a_blocks_ngrams_in_another_text(
+    blocks: list[list[int]], other: list[int], size: int
+) -> None:
     word_at = np.concatenate([[0], np.cumsum([len(block) for block in blocks], dtype=np.int64)]).astype(np.int64)
     flat = np.array([word for block in blocks for word in block], np.uint64)
     found = describe.coverage(flat, word_at, np.array(other, np.uint64), size)

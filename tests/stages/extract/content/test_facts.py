@@ -44,7 +44,11 @@ def test_the_title_is_decoded_and_its_white_space_joined() -> None:
 
 @pytest.mark.parametrize(
     ("title", "other", "found"),
-    [("Short", "A longer title", "A longer title"), ("A longer title", "Short", "A longer title"), ("", "Only", "Only")],
+    [
+        ("Short", "A longer title", "A longer title"),
+        ("A longer title", "Short", "A longer title"),
+        ("", "Only", "Only"),
+    ],
 )
 def test_of_two_titles_the_longer_one_is_taken(title: str, other: str, found: str) -> None:
     head = f"<title>{title}</title>" if title else ""
@@ -117,7 +121,9 @@ def test_the_kind_of_linked_data_is_a_flag(kind: str, flag: str) -> None:
 
 
 def test_strings_in_lists_are_texts_too() -> None:
-    found = linked({"@type": "Recipe", "recipeIngredient": ["two eggs", "flour"], "recipeInstructions": [{"text": "Mix them."}]})
+    found = linked(
+        {"@type": "Recipe", "recipeIngredient": ["two eggs", "flour"], "recipeInstructions": [{"text": "Mix them."}]}
+    )
     assert set(found.linked_text.split("\n")) == {"two eggs", "flour", "Mix them."}
 
 
@@ -182,8 +188,10 @@ def test_other_scripts_are_no_linked_data() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["@type", "@graph", "name", "text", "articleBody", "x"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["@type", "@graph", "name", "text", "articleBody", "x"]), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -199,7 +207,8 @@ def test_any_data_gives_facts(data: Any, noise: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["<title>", "</title>", "<meta name=description content='", "'>", '<meta property="og:title"',
-       " content=x>", "<script type=application/ld+json>", "</script>", '{"name":', '"a"}', "<!--", "-->", "&amp;", "\x00", "é"]),
+       " content=x>", "<script type=application/ld+json>", "</script>", '{"name":', '"a"}', "<!--", "-->", "&amp;",
+       "\x00", "é"]),
        max_size=20))  # fmt: skip
 def test_any_head_gives_facts(parts: list[str]) -> None:
     assert well_formed(of("".join(parts)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,11 @@ ARTICLE = (
 )
 PARTS = [
     "<div class=card>", "</div>", "<p>", "</p>", "<h1>Head</h1>", "<ul><li>", "<li>", "</ul>", "<table><tr><td>a<td>b</table>",
-    "<a href=/x>link</a>", SENTENCE, SENTENCE * 3, "word ", "漢字。", "– ", "<article>", "</article>", "<title>word head</title>",
+    "<a href=/x>link</a>", SENTENCE, SENTENCE * 3, "word ", "漢字。", "– ", "<article>", "</article>",
+    "<title>word head</title>",
     "<pre>x\ny</pre>", "<br>", "<span>", "</span>", "<section>", "</section>", "<svg><p>", "<template>t", "<select><option>o",
-    "<math><mi>x", '<script type="application/ld+json">{"@type":"Article","articleBody":"word word"}</script>', "<tr>", "</table>",
+    "<math><mi>x", '<script type="application/ld+json">{"@type":"Article","articleBody":"word word"}</script>', "<tr>",
+    "</table>",
     "<main>", "</body>", "<frameset>", "&nbsp;", "<td>", "<b>bold</b>", "<form><label>l</label><button>b</button></form>",
 ]  # fmt: skip
 
@@ -108,7 +111,7 @@ def test_the_scores_are_those_of_the_linear_model() -> None:
     weights = np.random.default_rng(3).normal(size=describe.SLOTS).astype(np.float32)
     page = Page(ARTICLE, weights)
     ends, rows = page.described.linear_rows()
-    sums = [float(weights[rows[a:b]].sum()) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    sums = [float(weights[rows[a:b]].sum()) for a, b in pairwise(ends)]
     for at, bucket in enumerate(describe.BUCKETS):
         np.testing.assert_allclose(page.column(f"score_{bucket}"), sums[at :: len(describe.BUCKETS)], atol=1e-4)
     own, parent, grandparent, above = (np.array(page.column(f"score_{name}")) for name in describe.BUCKETS[:4])
@@ -222,7 +225,9 @@ def test_containers_hold_the_words_of_their_blocks(source: str) -> None:
         for level, node in containers(page, block).items():
             inside = page.within(node)
             words = sum(page.words[each] for each in inside)
-            long = [each for each in inside if page.words[each] >= 15 and counts["link_words"][each] < page.words[each] / 2]
+            long = [
+                each for each in inside if page.words[each] >= 15 and counts["link_words"][each] < page.words[each] / 2
+            ]
             headings = [each for each in inside if tags.FLAGS[page.tree.tag[page.home(each)]] & tags.BITS["HEADING"]]
             expected = {
                 "log_words": math.log(1 + words),
@@ -241,7 +246,9 @@ def test_the_smallest_element_with_most_of_the_prose_is_found() -> None:
     page = Page(ARTICLE)
     assert [page.column("mass95_inside")[page.block(start)] for start in ("News", "A closed", "Copyright")] == [0, 1, 0]
     last = page.block("Why") + 1
-    assert page.column("mass50_inside")[last] == 1  # 60 of the 122 words are in one paragraph: its own element is no half
+    assert (
+        page.column("mass50_inside")[last] == 1
+    )  # 60 of the 122 words are in one paragraph: its own element is no half
     assert page["Copyright", "mass95_up"] == 2  # p, footer; from body down to main
     assert page["Copyright", "mass95_down"] == 1
     assert page["A closed", "mass95_up"] == 1
@@ -362,7 +369,8 @@ def test_the_page_is_described_in_every_row() -> None:
 def test_linked_data_and_description_are_found_in_the_text() -> None:
     page = Page(
         '<script type="application/ld+json">{"@type": "Article", "articleBody": "one two three four five six"}</script>'
-        '<meta name=description content="Seven eight nine ten"><p>One two three four</p><p>seven eight nine</p><p>other words</p>'
+        '<meta name=description content="Seven eight nine ten"><p>One two three four</p><p>seven eight '
+        "nine</p><p>other words</p>"
     )
     assert page.column("linked_data") == [1, 0, 0]
     assert page.column("description") == [0, 1, 0]

@@ -75,7 +75,9 @@ def test_values_next_to_one_another_are_told_apart_as_by_lightgbm(value: float, 
     matrix = np.repeat(np.array([[low], [high]], np.float32), 30, axis=0)
     booster = boosted(with_manner(matrix), np.repeat([0.0, 1.0], 30).astype(np.float32), rounds=5)
     trees = flat(booster, 1)
-    around = np.array([low, high, np.nextafter(low, high), np.nextafter(low, np.float32(-np.inf))], np.float32).reshape(-1, 1)
+    around = np.array([low, high, np.nextafter(low, high), np.nextafter(low, np.float32(-np.inf))], np.float32).reshape(
+        -1, 1
+    )
     np.testing.assert_allclose(trees(around), booster.predict(with_manner(around)), atol=1e-6)
 
 
@@ -102,7 +104,9 @@ def test_a_tree_that_divides_by_manner_alone_is_one_leaf() -> None:
 
 def test_trees_of_labels_that_are_all_alike_predict_them() -> None:
     booster = boosted(np.zeros((50, 2), np.float32), np.full(50, 0.25, np.float32), rounds=2)
-    np.testing.assert_allclose(flat(booster, 1)(np.zeros((3, 1), np.float32)), booster.predict(np.zeros((3, 2))), atol=1e-6)
+    np.testing.assert_allclose(
+        flat(booster, 1)(np.zeros((3, 1), np.float32)), booster.predict(np.zeros((3, 2))), atol=1e-6
+    )
 
 
 # --- the choice -------------------------------------------------------------------------------------------------------
@@ -115,7 +119,8 @@ def expected_f1(keep: np.ndarray, probabilities: np.ndarray, words: np.ndarray) 
 
 
 PROBABILITIES = st.lists(
-    st.tuples(st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.25, 0.45, 0.5, 1.0]), st.integers(1, 200)), max_size=12
+    st.tuples(st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.25, 0.45, 0.5, 1.0]), st.integers(1, 200)),
+    max_size=12,
 )
 
 
@@ -168,7 +173,6 @@ def model() -> models.Model:
     """A model of random weights, its trees grown on noise."""
     draw = np.random.default_rng(5)
     weights = models.rounded(draw.normal(size=describe.SLOTS).astype(np.float32))
-    page = described()
     noise = [draw.normal(size=(300, width)).astype(np.float32) * 3 for width in (len(features.NAMES), page_width())]
     first, second = (
         flat(boosted(with_manner(rows), draw.random(300).astype(np.float32), rounds=8), rows.shape[1]) for rows in noise
@@ -213,7 +217,9 @@ def test_the_file_is_safetensors(model: models.Model, tmp_path: Path) -> None:
     (size,) = struct.unpack("<Q", raw[:8])
     header = json.loads(raw[8 : 8 + size])
     assert set(header) > {"weights.scaled", "first.threshold", "second.value", "__metadata__"}
-    assert max(each["data_offsets"][1] for name, each in header.items() if name != "__metadata__") == len(raw) - 8 - size
+    assert (
+        max(each["data_offsets"][1] for name, each in header.items() if name != "__metadata__") == len(raw) - 8 - size
+    )
 
 
 @pytest.mark.parametrize("name", ["NAMES", "CONTEXT_NAMES"])

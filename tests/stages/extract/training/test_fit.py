@@ -10,7 +10,7 @@ import pytest
 from small_pages import small_page
 
 from curate.pipeline.errors import UsageError
-from curate.stages.extract.content import extract_page
+from curate.stages.extract.content import described, extract_page
 from curate.stages.extract.content import model as models
 from curate.stages.extract.training import data, fit, metric
 
@@ -39,15 +39,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few and small trees: forty pages have some five hundred blocks."""
     pytest.importorskip("lightgbm")
     monkeypatch.setattr(fit, "ROUNDS", (12, 8))
-    monkeypatch.setattr(fit, "PARAMETERS", fit.PARAMETERS | {"min_data_in_leaf": 5, "learning_rate": 0.3})
+    monkeypatch.setattr(
+        fit, "PARAMETERS", fit.PARAMETERS | {"min_data_in_leaf": 5, "learning_rate": 0.3, "feature_fraction": 1.0}
+    )
 
 
 # --- examples ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_page_with_gold_has_a_label_and_a_weight_for_each_block(learned: list[fit.Example]) -> None:
-    assert len(learned) == PAGES
-    for each in learned:
+    whole = [each for each in learned if each.labels.any()]
+    assert len(whole) == PAGES
+    for each in whole:
         assert len(each.labels) == len(each.weights) == len(each.described.blocks)
         assert each.labels.dtype == each.weights.dtype == np.float32
         assert (each.weights > 0).all()
@@ -94,9 +97,47 @@ def test_a_page_without_gold_is_labelled_by_the_teachers() -> None:
     assert (unsure.weights[content] < sure.weights[content]).all()
 
 
-def test_a_page_without_gold_on_which_the_teacher_finds_nothing_teaches_nothing() -> None:
-    assert fit.examples([toy(1, gold=None)], {}) == []
-    assert len(fit.examples([toy(1, gold=None, must=("closed at noon",))], {})) == 1
+def test_a_page_on_which_both_teachers_find_nothing_has_no_content() -> None:
+    (found,) = fit.examples([toy(1, gold=None)], {})
+    assert not found.labels.any()
+
+
+def test_a_page_on_which_one_teacher_alone_finds_nothing_teaches_nothing() -> None:
+    page = toy(1, gold=None)
+    assert fit.examples([page], {(page.key, "resiliparse"): small_page(1)[1]}) == []
+
+
+# --- pages without content --------------------------------------------------------------------------------------------
+
+
+def test_some_pages_are_shown_again_without_their_main_content(learned: list[fit.Example]) -> None:
+    emptied = [each for each in learned if not each.labels.any()]
+    assert PAGES / 6 < len(emptied) < PAGES / 2
+    whole = {each.page.key: each for each in learned if each.labels.any()}
+    for each in emptied:
+        texts, before = (
+            [one.described.blocks.string(block) for block in range(len(one.labels))]
+            for one in (each, whole[each.page.key])
+        )
+        left = [text for text, label in zip(before, whole[each.page.key].labels, strict=True) if label <= 0.1]
+        assert texts == left
+        assert each.weights.sum() < whole[each.page.key].weights.sum()
+
+
+def test_what_an_emptied_page_loses_is_its_content_and_what_scripts_hold() -> None:
+    source = (
+        b"<head><script src=x></script><title>T</title></head><script src=y></script><nav>Menu</nav>"
+        b"<article><p>Text, <b>bold</b> and"
+        b"<math><mi>x</mi></math> more.</p></article><script>f()</script><script></script><footer>Foot</footer>"
+    )
+    page, _ = described(source)
+    texts = [page.blocks.string(block) for block in range(len(page.blocks))]
+    found = fit.emptied(page, np.array([text.startswith("Text") for text in texts], np.float32))
+    rest, _ = described(found)
+    assert [rest.blocks.string(block) for block in range(len(rest.blocks))] == ["Menu", "Foot"]
+    assert b"<article><p><b></b>" in found
+    assert b"<script></script><script></script><footer>" in found
+    assert fit.emptied(page, np.zeros(len(texts), np.float32)) == source.replace(b"f()", b"")
 
 
 # --- snippets ---------------------------------------------------------------------------------------------------------
@@ -163,7 +204,9 @@ def test_the_model_draws_the_line_of_the_first_manner(pages: list[data.Page]) ->
         other = number >= len(pages)
         heading, _, rest = (page.gold or "").partition("\n\n")
         assert heading
-        mixed.append(toy(int(page.id), name="pages-reader" if other else "pages-2026", gold=rest if other else page.gold))
+        mixed.append(
+            toy(int(page.id), name="pages-reader" if other else "pages-2026", gold=rest if other else page.gold)
+        )
     model = fit.fit(fit.examples(mixed, {}))
     first = [(page.gold or "").partition("\n\n")[0] for page in pages]
     texts = [extract_page(page.html, model=model).text for page in pages]

@@ -20,7 +20,13 @@ def labels(*blocks: str, gold: str = GOLD) -> list[float]:
 
 
 def test_blocks_of_the_gold_are_1_and_others_0() -> None:
-    assert labels("Home page of the harbour news", FIRST, SECOND, THIRD, "Read what others had to say") == [0, 1, 1, 1, 0]
+    assert labels("Home page of the harbour news", FIRST, SECOND, THIRD, "Read what others had to say") == [
+        0,
+        1,
+        1,
+        1,
+        0,
+    ]
 
 
 def test_a_page_that_is_its_gold_is_kept_whole() -> None:
@@ -102,5 +108,7 @@ def test_blocks_that_make_up_the_gold_are_all_kept(blocks: list[str]) -> None:
 @given(st.lists(st.lists(st.integers(0, 3).map(str), min_size=4, max_size=12).map(" ".join), max_size=6), WORDS)
 def test_no_more_ngrams_are_found_than_the_gold_has(blocks: list[str], gold: str) -> None:
     gold += " 0 1 2 3 0 1 2 3"
-    hits = sum(value * (len(block.split()) - 3) for value, block in zip(label(blocks, gold).tolist(), blocks, strict=True))
+    hits = sum(
+        value * (len(block.split()) - 3) for value, block in zip(label(blocks, gold).tolist(), blocks, strict=True)
+    )
     assert hits <= max(0, len([word for word in gold.split() if word.isalnum()]) - 3) + 1e-4

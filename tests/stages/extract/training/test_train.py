@@ -49,7 +49,9 @@ def put(folder: Path, name: str, numbers: range) -> None:
 def archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.importorskip("lightgbm")
     monkeypatch.setattr(fit, "ROUNDS", (10, 6))
-    monkeypatch.setattr(fit, "PARAMETERS", fit.PARAMETERS | {"min_data_in_leaf": 5, "learning_rate": 0.3})
+    monkeypatch.setattr(
+        fit, "PARAMETERS", fit.PARAMETERS | {"min_data_in_leaf": 5, "learning_rate": 0.3, "feature_fraction": 1.0}
+    )
     folder = tmp_path / "data"
     folder.mkdir()
     put(folder, "pages-2026", range(0, 25))
