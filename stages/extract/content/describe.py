@@ -82,25 +82,29 @@ _STRONG, _BTAG = _I["strong"], _I["b"]
 def scan_words(text: np.ndarray, start: int, stop: int, hashes: np.ndarray, used: int) -> int:
     """Appends the hashes of the words in `text[start:stop]` to `hashes` from `used` on; returns the new end.
 
-    A word is a run of ASCII letters and digits and of letters beyond ASCII; a Chinese, Japanese or Korean character is one.
+    A word is a run of ASCII letters and digits and of letters beyond ASCII; a Chinese, Japanese or Korean character is one, and of
+    scripts that put no spaces between words (Thai, Lao, Tibetan, Burmese, Khmer) every four characters are.
     """
     at = start
     inside = False
+    unspaced = 0
     value = _FNV
     while at < stop and used < len(hashes):
         byte = text[at]
         if byte < 128:
             lower = byte | 32
-            if 97 <= lower <= 122 or 48 <= byte <= 57:
-                if 65 <= byte <= 90:
-                    byte = lower
-                value = (value ^ np.uint64(byte)) * _PRIME
-                inside = True
-            elif inside:
+            letter = 97 <= lower <= 122 or 48 <= byte <= 57
+            if inside and (unspaced or not letter):
                 hashes[used] = value
                 used += 1
                 value = _FNV
                 inside = False
+                unspaced = 0
+            if letter:
+                if 65 <= byte <= 90:
+                    byte = lower
+                value = (value ^ np.uint64(byte)) * _PRIME
+                inside = True
             at += 1
             continue
         width = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
@@ -112,12 +116,14 @@ def scan_words(text: np.ndarray, start: int, stop: int, hashes: np.ndarray, used
             or byte == 0xEF
         )
         wide = (byte == 0xE3 and second > 0x80) or 0xE4 <= byte <= 0xED
+        run = (byte == 0xE0 and second >= 0xB8) or (byte == 0xE1 and second in (0x80, 0x81, 0x9E, 0x9F))
+        if inside and (mark or wide or unspaced == 4 or run != (unspaced > 0)):
+            hashes[used] = value
+            used += 1
+            value = _FNV
+            inside = False
+            unspaced = 0
         if mark or wide:
-            if inside:
-                hashes[used] = value
-                used += 1
-                value = _FNV
-                inside = False
             if wide and used < len(hashes):
                 for index in range(at, min(at + width, stop)):
                     value = (value ^ np.uint64(text[index])) * _PRIME
@@ -127,7 +133,8 @@ def scan_words(text: np.ndarray, start: int, stop: int, hashes: np.ndarray, used
         else:
             for index in range(at, min(at + width, stop)):
                 value = (value ^ np.uint64(text[index])) * _PRIME
-            inside = True
+            inside = used < len(hashes)
+            unspaced += run
         at += width
     if inside and used < len(hashes):
         hashes[used] = value

@@ -44,7 +44,8 @@ def scanned(text: str) -> list[int]:
 # Letters and digits of ASCII, and characters beyond it but punctuation and symbols; each Han, kana or Hangul alone.
 _WIDE = "\u3040-\ud7ff"
 _MARKS = "\u0080-\u00bf\u2000-\u203f\u2140-\u2bff\u3000-\u303f\uf000-\uffff"
-_WORD = re.compile(rf"[{_WIDE}]|(?:[A-Za-z0-9]|(?![{_WIDE}{_MARKS}])[^\x00-\x7f])+")
+_UNSPACED = "\u0e00-\u0fff\u1000-\u107f\u1780-\u17ff"
+_WORD = re.compile(rf"[{_WIDE}]|[{_UNSPACED}]{{1,4}}|(?:[A-Za-z0-9]|(?![{_WIDE}{_MARKS}{_UNSPACED}])[^\x00-\x7f])+")
 
 
 @settings(deadline=None)
@@ -370,3 +371,9 @@ def test_coverage_of_a_text_of_other_words_is_next_to_none(length: int) -> None:
     words, other = (draw.integers(1, 2**63, size, np.uint64) for size in (2000, length))
     assert describe.coverage(words, np.array([0, 2000]), other, 3)[0] < 0.15
     assert describe.coverage(other, np.array([0, length]), other, 3)[0] == 1
+
+
+@pytest.mark.parametrize("text", ["ภาษาไทย", "ພາສາລາວ", "မြန်မာဘာသာ", "ភាសាខ្មែរ", "abcภาษาdef ไทย"])
+def test_scripts_without_spaces_have_a_word_every_four_characters(text: str) -> None:
+    assert scanned(text) == [describe.hash_word(word) for word in _WORD.findall(text)]
+    assert len(scanned(text)) >= len(text) / 4

@@ -66,6 +66,11 @@ def test_an_item_that_has_its_number_in_its_text_gets_no_second_one() -> None:
     assert text("<ol><li>1. a<li>2) b<li>2024. c</ol>") == "1. a\n2) b\n3. 2024. c"
 
 
+def test_two_lists_in_a_row_stay_two_in_markdown() -> None:
+    assert markdown("<ul><li>a</ul><ul><li>b</ul>") == "- a\n\n* b"
+    assert markdown("<ol><li>a</ol><ol><li>b</ol>") == "1. a\n\n1) b"
+
+
 def test_an_item_of_several_blocks_has_one_mark() -> None:
     source = "<ol><li><p>a</p><p>b</p><li>c</ol>"
     assert text(source) == "1. a\n  b\n2. c"
@@ -114,6 +119,12 @@ def test_cells_that_reach_over_others_leave_these_empty() -> None:
 def test_a_table_that_lays_out_the_page_is_no_table() -> None:
     source = "<table><tr><td><h1>Head</h1><p>one</p><p>two</p></td><td><ul><li>a<li>b</ul></td></tr></table>"
     assert text(source) == "Head\n\none\n\ntwo\n\n- a\n- b"
+    cards = "<td><h3>A</h3><p>x</p></td>" * 2
+    assert text(f"<table><tr>{cards}</tr><tr>{cards}</tr></table>") == "\n\n".join(["A\n\nx"] * 4)
+
+
+def test_a_listing_beside_a_note_is_no_cell() -> None:
+    assert text("<table><tr><td><pre>a\n  b</pre><td>note</table>") == "a\n  b\n\nnote"
 
 
 # --- listings ---------------------------------------------------------------------------------------------------------
@@ -262,6 +273,11 @@ def test_a_sentence_with_code_is_no_listing() -> None:
 
 def test_an_element_left_open_makes_no_listing_of_the_page() -> None:
     assert text("<p>a <code>b<p>one<p>two<br>three") == "a b\n\none\n\ntwo\nthree"
+    assert text("<div><code>a<p>one  two<br>three<p>four</div>") == "a\n\none two\nthree\n\nfour"
+
+
+def test_code_elements_one_after_the_other_are_lines() -> None:
+    assert text("<pre><code>a</code><code>  b</code></pre>") == "a\n  b"
 
 
 def test_numbers_in_a_cell_named_gutter_are_dropped_and_words_are_not() -> None:
@@ -287,6 +303,8 @@ def test_a_fence_is_longer_than_the_backticks_inside() -> None:
         ("<p>a <b>bold </b>and<i> it</i>.</p>", "a **bold** and *it*."),
         ("<p><b><i>both</i></b> <strong>a</strong><em>b</em></p>", "***both*** **a**b"),
         ("<p>x<b>(y)</b>z</p>", "x(y)z"),
+        ("<p>x<b>(y)</b> z<b>y</b></p>", "x(y) z**y**"),
+        ("<p><b>\\</b> <b><i>1</i></b> end</p>", "**\\\\** ***1*** end"),
         ("<h3><b>Title</b> of #</h3>", "### Title of \\#"),
         ("<p>a <code>b*c</code> d</p>", "a `b*c` d"),
         ("<p># a<br>1. b<br>- c<br>&gt; d<br>--- <br>===</p>", "\\# a  \n1\\. b  \n\\- c  \n\\> d  \n\\---  \n\\==="),
@@ -335,7 +353,16 @@ def test_formulas_are_not_escaped_and_code_is_not_read_as_formulas() -> None:
 
 
 def test_a_formula_may_reach_over_elements() -> None:
+    assert markdown("<p>x $*a_{_b}$ *</p>", block_text=str) == "x $*a_{_b}$ \\*"
     assert markdown("<p>x $a_<i>i</i> + b_j$ <i>y_</i></p>", block_text=str) == "x $a_i + b_j$ *y\\_*"
+
+
+def test_marks_of_formulas_are_dropped_where_nothing_reads_them() -> None:
+    tree = parse("<p>aé <i>x</i></p><pre>é<i>y</i></pre>".encode())
+    marked = maths.enclose(maths.Formula(0, "x", False)).encode()
+    blocks = cut(tree, {node: marked for node in range(len(tree)) if tree.name(node) == "i"})
+    for written in (False, True):
+        assert not re.search("[\ufdd0-\ufdef]", render(tree, blocks, np.ones(len(blocks), bool), markdown=written))
 
 
 # --- any page ---------------------------------------------------------------------------------------------------------
