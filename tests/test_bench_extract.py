@@ -123,11 +123,11 @@ def test_texts_of_peers_come_from_the_cache_where_only_accuracy_counts(
 
 def test_a_page_is_judged_by_the_model_of_its_fold_and_one_never_trained_on_by_the_shipped_one() -> None:
     module = extractors()
-    models = [lambda source, url, fold=fold: f"fold {fold}" for fold in range(5)]
-    curate = module.Curate(lambda source, url: "shipped", models)
-    assert curate.of(page("a"), 3)(None, None) == "fold 3"
-    assert curate.of(page("a", role="measure"), 3)(None, None) == "shipped"
-    assert module.Curate(curate.shipped).of(page("a"), 3)(None, None) == "shipped"
+    models = [{"curate": lambda source, url, fold=fold: f"fold {fold}"} for fold in range(5)]
+    curate = module.Curate({"curate": lambda source, url: "shipped"}, models)
+    assert curate.of("curate", page("a"), 3)(None, None) == "fold 3"
+    assert curate.of("curate", page("a", role="measure"), 3)(None, None) == "shipped"
+    assert module.Curate(curate.shipped).of("curate", page("a"), 3)(None, None) == "shipped"
 
 
 def test_folds_are_those_that_the_training_wrote(tmp_path: Path) -> None:

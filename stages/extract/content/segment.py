@@ -22,9 +22,7 @@ _B, _I = tags.BITS, tags.ID
 _BLOCK, _SKIP, _PRE = _B["BLOCK"], _B["SKIP"], _B["PRE"]
 _LISTING = listing.VERBATIM | listing.SOFT
 _FORMATTING = _B["FORMATTING"]
-_BR, _TEMPLATE, _TR, _TD, _TH, _A, _SUP, _SUB, _TABLE, _TBODY = (
-    _I[n] for n in "br template tr td th a sup sub table tbody".split()
-)
+_BR, _TEMPLATE, _TR, _TD, _TH, _A, _SUP, _SUB = (_I[n] for n in "br template tr td th a sup sub".split())
 _TEXT = tags.TEXT
 SEPARATOR = b" | "
 """What stands in the buffer between two blocks, so that cells merged into a row are a row."""
@@ -216,8 +214,7 @@ def _cut(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarray
         verbatim = pre[above]
         house = home[above] if verbatim < 0 else verbatim
         soft = verbatim < 0 or listings[verbatim] & listing.SOFT != 0
-        between = tag[above] == _TR or tag[above] == _TABLE or tag[above] == _TBODY
-        if replaced == KEEP and (soft or between):
+        if replaced == KEEP and soft:
             # White space at the front, to know whether anything stands here.
             while first < end and (data[first] <= 32):
                 first += 1
@@ -225,8 +222,6 @@ def _cut(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.ndarray
             if first == end:
                 node += 1
                 continue
-            if not soft:
-                first = start[node]
         same = current >= 0 and house == blocks[current, 0]
         if same and verbatim < 0 and (last_element > last_text or breaks > 1):
             same = False

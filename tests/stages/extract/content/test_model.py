@@ -161,7 +161,7 @@ def test_a_sure_page_is_kept_whole_and_a_hopeless_one_not_at_all() -> None:
     words = np.array([10, 20, 30], np.float32)
     keep, confidence = models.choose(np.ones(3, np.float32), words)
     assert keep.all() and confidence == pytest.approx(1)
-    keep, confidence = models.choose(np.full(3, 0.4, np.float32), words)
+    keep, confidence = models.choose(np.full(3, models.LEAST - 0.01, np.float32), words)
     assert not keep.any() and confidence == 0
 
 
