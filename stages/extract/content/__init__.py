@@ -9,9 +9,9 @@ import numpy as np
 
 from curate.stages.extract import maths
 from curate.stages.extract.content import features, render
-from curate.stages.extract.content.model import Model, choose, words_of
+from curate.stages.extract.content.model import LEAST, Model, choose, words_of
 from curate.stages.extract.content.model import load as load_model
-from curate.stages.extract.content.segment import cut
+from curate.stages.extract.content.segment import Blocks, cut
 from curate.stages.extract.dom import parse
 
 __all__ = ["Content", "described", "extract_page", "load_model", "warm"]
@@ -48,7 +48,8 @@ def extract_page(
     page, found = described(source, math=math)
     tree, blocks = page.tree, page.blocks
     words = words_of(page)
-    keep, confidence = choose((model or load_model()).probabilities(page), words)
+    probabilities = (model or load_model()).probabilities(page)
+    keep, confidence = choose(probabilities, words)
     title, body = page.facts.title or None, page.facts.body
     if body and float(words[keep].sum()) < HELD * len(features.words_of(body)):
         inner = parse(_as_html(body).encode("utf-8", "replace"))
@@ -57,6 +58,8 @@ def extract_page(
         return Content(text, title, DECLARED, False)
     if confidence < SURE:
         return Content("", title, confidence, False)
+    if found is not None and found.formulas:
+        keep = _with_formulas(keep, probabilities, blocks, found)
     text = render.render(
         tree, blocks, keep, markdown=markdown,
         block_text=None if found is None else lambda text: maths.normalise(text, found.delimiters),
@@ -72,6 +75,21 @@ def described(source: bytes, *, math: bool = True) -> tuple[features.Described, 
         return features.describe_page(tree, cut(tree)), None
     formulas = {each.node: maths.enclose(each).encode() for each in found.formulas}
     return features.describe_page(tree, cut(tree, formulas, found.removed)), found
+
+
+def _with_formulas(
+    keep: np.ndarray, probabilities: np.ndarray, blocks: Blocks, found: maths.Mathematics
+) -> np.ndarray:  # fmt: skip
+    """The choice, and the blocks with formulas between two kept ones, and those beside one that are half as likely as a block
+    has to be: a formula alone has no words to be known by."""
+    formulas = np.isin(blocks.pieces[:, 0], [each.node for each in found.formulas])
+    until = np.concatenate([[0], np.cumsum(formulas)])
+    holds = until[blocks.blocks[:, 4]] > until[blocks.blocks[:, 3]]
+    others = np.flatnonzero(~holds)
+    sides = np.concatenate([[False], keep[others], [False]])
+    after = np.searchsorted(others, np.arange(len(keep)))
+    near = sides[after].astype(np.int64) + sides[after + 1]
+    return keep | (holds & ((near == 2) | ((near == 1) & (probabilities >= LEAST / 2))))
 
 
 def _as_html(text: str) -> str:

@@ -82,8 +82,8 @@ _STRONG, _BTAG = _I["strong"], _I["b"]
 def scan_words(text: np.ndarray, start: int, stop: int, hashes: np.ndarray, used: int) -> int:
     """Appends the hashes of the words in `text[start:stop]` to `hashes` from `used` on; returns the new end.
 
-    A word is a run of ASCII letters and digits and of letters beyond ASCII; a Chinese, Japanese or Korean character is one, and of
-    scripts that put no spaces between words (Thai, Lao, Tibetan, Burmese, Khmer) every four characters are.
+    A word is a run of ASCII letters and digits and of letters beyond ASCII; a Chinese, Japanese or Korean character is one, and
+    of scripts that put no spaces between words (Thai, Lao, Tibetan, Burmese, Khmer) every four characters are.
     """
     at = start
     inside = False

@@ -15,14 +15,18 @@ SENTINELS = re.compile("[\ufdd0-\ufdd3]")
 _DOCUMENT = re.compile(r"\\begin\{document\}(.*?)\\end\{document\}", re.DOTALL)
 _CDATA = re.compile(r"%?\s*<!\[CDATA\[|%?\s*\]\]>")
 _COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*(?:\n\s*|\Z)")
-_BLANK_LINES = re.compile(r"[ \t]*\n\s*")
-_BREAK = re.compile(r"<br\s?/?>|<!--.{0,500}?-->", re.IGNORECASE | re.DOTALL)
+# Without what it looks back at, a run of spaces would be tried from each of its characters.
+_BLANK_LINES = re.compile(r"(?<![ \t])[ \t]*\n\s*")
+_BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
+_BREAK_OR_COMMENT = re.compile(r"<br\s?/?>|<!--.{0,500}?-->", re.IGNORECASE | re.DOTALL)
+_MAX_COMMENTS = 50
 _ROW_SKIP = re.compile(r"\\\\\[[^\]\\]{0,20}\]\Z")
 _DOLLAR = re.compile(r"\\.|\$+", re.DOTALL)
 _WRAPPERS = (
     ("$$", "$$", True), ("\\[", "\\]", True), ("\\(", "\\)", False), ("$", "$", False), ("[itex]", "[/itex]", False),
     ("[tex]", "[/tex]", False), ("[latex]", "[/latex]", False), ("[math]", "[/math]", False), ("##", "##", False),
 )  # fmt: skip
+_WRAPPED = frozenset(opening[0] for opening, _, _ in _WRAPPERS)
 _TEX = re.compile(r"\\[A-Za-z]+|[_^=<>+{}]|[\d)]\s?[-*/]\s?[\dA-Za-z(]|[A-Za-z]\s?[-*/]\s?\d")
 _SYMBOL = re.compile(
     r"\\?[A-Za-z]\w?'*|-?\d+(?:\.\d+)?|[A-Za-z]\([A-Za-z](?:,\s?[A-Za-z])*\)|\([A-Za-z](?:,\s?[A-Za-z])*\)"
@@ -48,38 +52,46 @@ def clean(tex: str) -> str:
 
 def unwrapped(tex: str) -> tuple[str, bool | None]:
     """Cleaned TeX, and whether the delimiters that it came in say display (None: it came without)."""
-    if len(tex) > MAX_TEX:
+    if not tex or len(tex) > MAX_TEX:
         return "", None
-    tex = SENTINELS.sub("", tex)
+    if not tex.isascii():
+        tex = SENTINELS.sub("", tex)
     if "\\begin{document}" in tex:
         inner = _DOCUMENT.search(tex)
         tex = inner[1] if inner else tex
     if "CDATA[" in tex:
         tex = _CDATA.sub("", tex)
     if "<" in tex:
-        tex = _BREAK.sub(" ", tex)
+        tex = (_BREAK_OR_COMMENT if tex.count("<!--") <= _MAX_COMMENTS else _BREAK).sub(" ", tex)
     if "%" in tex and "\n" in tex:
         tex = _COMMENT.sub(r"\1", tex)
     tex, display = tex.strip(), None
-    for opening, closing, block in _WRAPPERS:
+    for opening, closing, block in _WRAPPERS if tex[:1] in _WRAPPED else ():
         if tex.startswith(opening) and tex.endswith(closing) and len(tex) >= len(opening) + len(closing):
             inside = tex[len(opening) : len(tex) - len(closing)]
             if opening not in inside and closing not in inside and not inside.endswith("\\"):
                 tex, display = inside, block
                 break
-    tex = _BLANK_LINES.sub("\n", tex).strip()
-    tex = _shortened(tex)
+    if "\n" in tex:
+        tex = _BLANK_LINES.sub("\n", tex).strip()
+    tex = _shortened(tex.strip())
     return (_undollared(tex) if "$" in tex else tex), display
 
 
 def _shortened(tex: str) -> str:
     """Without white space, row breaks and lone backslashes at the end, which would take the closing dollar for themselves."""
-    while tex.endswith(("\\", "]")):
-        skip = _ROW_SKIP.search(tex[-30:]) if tex.endswith("]") else None
-        if tex.endswith("]") and not skip:
-            break
-        tex = (tex[: -len(skip[0])] if skip else tex.rstrip("\\")).rstrip()
-    return tex
+    end = len(tex)
+    while end and tex[end - 1] in "\\]":
+        if tex[end - 1] == "]":
+            skip = _ROW_SKIP.search(tex, max(0, end - 30), end)
+            if not skip:
+                break
+            end = skip.start()
+        while end and tex[end - 1] == "\\":
+            end -= 1
+        while end and tex[end - 1].isspace():
+            end -= 1
+    return tex[:end]
 
 
 def _undollared(tex: str) -> str:

@@ -75,7 +75,7 @@ class _Writer:
                 inside = joined(parts.pop())
                 begin = closers.pop()[1]
                 parts[-1].append(fenced(_mark(children[begin]), inside, _mark(element)))
-            elif i in pairs:
+            elif i in pairs and len(closers) < MAX_DEPTH:
                 whole = self._enclosed(children, i, pairs[i], depth)
                 if whole:
                     parts[-1].append(whole)

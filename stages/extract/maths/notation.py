@@ -68,7 +68,7 @@ def characters(words: str) -> str:
     parts: list[str] = []
     run, alphabet = "", ""
     for character in words:
-        plain, style = symbols.styled(character)
+        plain, style = (character, "") if character.isascii() else symbols.styled(character)
         if style != alphabet or not style:
             if run:
                 parts.append(_alphabet(alphabet, run))

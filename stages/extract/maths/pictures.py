@@ -24,7 +24,7 @@ _OPTIONS = re.compile(
     r"(?:\s|\\dpi\s?\{\d+\}|\\(?:inline|bg_\w+|fn_\w+|tiny|small|large|Large|LARGE|huge|normalsize)(?![A-Za-z])"
     r"|\\bg\s?\{\w+\}|\\fg\s?\{\w+\}|\\bg\s\w+)*"
 )
-_SPOKEN = re.compile(r"\s*LaTeX:\s*")
+_SPOKEN = re.compile(r"(?<!\s)\s*LaTeX:\s*")
 _NO_FORMULA = re.compile(r"(?:Rendered by|Image|LaTeX|TeX|Math|Formula|Equation)\b[^\\^_=]*\Z", re.IGNORECASE)
 _CLASSES = frozenset(
     words("latex tex latexcenter mathtex tex-image latex-image math-image equation_image ztext-math teximg latex_img")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 _GREEK = (
     "α alpha β beta γ gamma δ delta ϵ epsilon ε varepsilon ζ zeta η eta θ theta ϑ vartheta ι iota κ kappa ϰ varkappa "
@@ -136,6 +137,7 @@ _STYLES = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
 def styled(character: str) -> tuple[str, str]:
     """A letter of the mathematical alphabets as (plain letter, TeX alphabet): `𝔸` gives `A`, `mathbb`; any other is itself."""
     code = ord(character)

@@ -11,11 +11,12 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.stages.extract import extract
+from curate.stages.extract import content, extract
 from curate.stages.extract.content import Content, extract_page
 from curate.stages.extract.content import model as models
 from curate.stages.extract.training import metric
@@ -349,3 +350,18 @@ def test_the_card_says_what_the_model_was_trained_on() -> None:
     assert "pages-2026" in card
     assert "licence" in card.lower()
     assert f"from {models.load().meta['pages']} pages" in card
+
+
+def test_a_formula_between_two_kept_paragraphs_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (
+        "<p>The energy of a body at rest is known to every pupil, and it is written in one short line of symbols.</p>"
+    )
+    formula = (
+        "<dl><dd><math display=block><mi>E</mi><mo>=</mo><mi>m</mi><msup><mi>c</mi><mn>2</mn></msup></math></dd></dl>"
+    )
+    source = f"<article>{formula}{words}{formula}{words}<p>Log in</p>{formula}</article>".encode()
+    prose = np.array([False, True, False, True, False, False])
+    monkeypatch.setattr(content, "choose", lambda probabilities, words: (prose.copy(), 1.0))
+    text = extract_page(source).text
+    assert "symbols.\n\n$$E=mc^{2}$$\n\nThe energy" in text
+    assert text.endswith("symbols.")
