@@ -16,9 +16,6 @@ from curate.stages.extract.dom import parse
 
 __all__ = ["Content", "described", "extract_page", "load_model", "warm"]
 
-SURE = 0.2
-"""Below this confidence a page has no main content: what could be chosen would be a guess."""
-
 HELD = 0.25
 """Where the chosen blocks hold a smaller share of the words of the article that the page's linked data give, a script draws the
 page's text: the linked data's text is taken."""
@@ -56,13 +53,13 @@ def extract_page(
         held = cut(inner)
         text = render.render(inner, held, np.ones(len(held), np.bool_), markdown=markdown)
         return Content(text, title, DECLARED, False)
-    if confidence < SURE:
+    if not keep.any():
         return Content("", title, confidence, False)
     if found is not None and found.formulas:
         keep = _with_formulas(keep, probabilities, blocks, found)
     text = render.render(
         tree, blocks, keep, markdown=markdown,
-        block_text=None if found is None else lambda text: maths.normalise(text, found.delimiters),
+        block_text=maths.normaliser(found.delimiters) if found and found.delimiters.active else None,
     )  # fmt: skip
     return Content(text, title, confidence, maths.has_math(text, found))
 

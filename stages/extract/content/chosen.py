@@ -13,6 +13,9 @@ from curate.stages.extract.dom import Tree
 BlockText = Callable[[str], str]
 NO_END = 1 << 31
 
+MAX_PIECES, MAX_COMPOSED = 20_000, 60_000
+"""Pieces of one paragraph, and of all a page's paragraphs and cells, that are written with their styles; more lose them."""
+
 
 class Chosen:
     """What the kept blocks are (`layout.outline`), their bytes, and the cells of the rows among them.
@@ -27,6 +30,7 @@ class Chosen:
         self.source = blocks.text.tobytes()
         self.outline, self.up, self.numbers = layout.outline(tree, blocks, kept)
         self.start, self.stop = blocks.blocks[kept, 1], blocks.blocks[kept, 2]
+        self.composed = 0
         self.cells: dict[int, list[tuple[int, int, int]]] = {}
         self.held: np.ndarray | None = None
         self.whole = _NOTHING
@@ -38,6 +42,11 @@ class Chosen:
     def raw(self, place: int) -> str:
         """A block's characters."""
         return self.source[self.start[place] : self.stop[place]].decode("utf-8", "replace")
+
+    def may_compose(self, first: int, end: int) -> bool:
+        """Notes that pieces are to be written with their styles; False if these are too many, or those before were."""
+        self.composed += end - first
+        return end - first <= MAX_PIECES and self.composed <= MAX_COMPOSED
 
     def spans(self, first: int, end: int, stop: int, held: np.ndarray | None) -> list[tuple[str, str, int]]:
         """Pieces as far as byte `stop`: what stands before each, its characters, its number. Blocks are words apart."""

@@ -14,17 +14,21 @@ from curate.stages.extract.content.layout import CODE_STYLE, EMPHASIS, STRONG
 
 _STYLE, _LINK, _UNLINK, _HELD = 0xFDE0, "\ufde8", "\ufde9", "\ufdea"
 _MARK = re.compile("[\ufde0-\ufdea]")
+# What a pattern begins with, before all else: most characters are none of these.
 _TOKEN = re.compile(
+    "(?=[$\\\\\ufde0-\ufdea])(?:"
     r"(?P<escaped>\\[$\\])|(?P<math>\$\$(?:\\.|[^\\$]|\$(?!\$))*\$\$|\$(?:\\.|[^\\$])+\$)|(?P<mark>["
-    + "\ufde0-\ufdea])",
+    + "\ufde0-\ufdea]))",
     re.DOTALL,
 )
-_BACKSLASHED = r"\\\g<0>"
 _SPECIAL = re.compile(r"[\\`*_\]<&~]")
 _ALWAYS = r"\\(?=[!-/:-@\[-`{-~\n]|\Z)|`|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|&(?=#?\w{1,32};)|~(?=~)"
-_ESCAPE = re.compile(_ALWAYS + r"|(?<! )\*|\*(?! )|\](?=[(\[:])")
-_ESCAPE_STYLED = re.compile(_ALWAYS + r"|\*|\](?=[(\[:])")
-_ESCAPE_IN_LINK = re.compile(_ALWAYS + r"|\*|[\[\]]")
+# The places before which a backslash goes. They have no length: a substitution that repeats what it found takes longer.
+_ESCAPE = re.compile(rf"(?=[\\`*_\]<&~])(?={_ALWAYS}|(?<! )\*|\*(?! )|\](?=[(\[:]))")
+_ESCAPE_STYLED = re.compile(rf"(?=[\\`*_\]<&~])(?={_ALWAYS}|\*|\](?=[(\[:]))")
+_ESCAPE_IN_LINK = re.compile(rf"(?=[\\`*_\[\]<&~])(?={_ALWAYS}|\*|[\[\]])")
+_BACKSLASH = r"\\"
+_FORMULA = re.compile(r"(\$\$[^$]*\$\$|\$[^$]+\$)")
 _LINE_START = re.compile(
     r"^(?:#{1,6}(?=[ \t]|$)|>|[-+*](?=[ \t]|$)|=+(?=[ \t]*$)|-(?=[- \t]*$)|~~~|[|:](?=[|: \t]*+-[-|: \t]*+$)"
     r"|(?P<number>\d{1,9})[.)](?=[ \t]|$))",
@@ -46,19 +50,20 @@ class Marked:
 
 def mark(spans: Iterable[tuple[str, str, int, str]]) -> Marked:
     """The text of spans: what stands before each (white space or nothing), its characters, its style, its link's address."""
-    merged: list[tuple[str, int, str]] = []
+    merged: list[tuple[list[str], int, str]] = []
     for gap, text, style, address in spans:
         if merged and (style, address) == merged[-1][1:]:
-            merged[-1] = (merged[-1][0] + gap + text, style, address)
+            # One text is made of them later: to add to it again and again is quadratic.
+            merged[-1][0].extend((gap, text))
             continue
         if gap and merged:
             same = merged[-1][2] == address
-            merged.append((gap, merged[-1][1] & style & ~CODE_STYLE, address if same else ""))
-        merged.append((text, style, address))
+            merged.append(([gap], merged[-1][1] & style & ~CODE_STYLE, address if same else ""))
+        merged.append(([text], style, address))
     out: list[str] = []
     found = Marked("")
     style, address = 0, ""
-    for text, next_style, next_address in merged:
+    for texts, next_style, next_address in merged:
         if next_address != address:
             if address:
                 out.append(_UNLINK)
@@ -71,9 +76,9 @@ def mark(spans: Iterable[tuple[str, str, int, str]]) -> Marked:
             out.append(chr(_STYLE + style))
         if next_style & CODE_STYLE:
             out.append(_HELD)
-            found.codes.append(text)
+            found.codes.append("".join(texts))
         else:
-            out.append(text)
+            out += texts
     if address:
         out.append(_UNLINK)
     found.text = "".join(out)
@@ -82,6 +87,8 @@ def mark(spans: Iterable[tuple[str, str, int, str]]) -> Marked:
 
 def plain(marked: Marked) -> str:
     """The text without its styles, code in its place."""
+    if marked.text.isascii():
+        return marked.text
     codes = iter(marked.codes)
     return _MARK.sub(lambda found: next(codes, "") if found[0] == _HELD else "", marked.text)
 
@@ -98,8 +105,9 @@ class _Run:
 def inline(marked: Marked, formulas: bool) -> str:
     """A paragraph as Markdown, its line breaks as they are. `formulas`: `$…$` in the text is TeX, `\\$` a dollar."""
     text = marked.text
-    if not formulas and not marked.codes and not _MARK.search(text):
-        return _lines(_ESCAPE.sub(_BACKSLASHED, text)) if _SPECIAL.search(text) else _lines(text)
+    formulas = formulas and ("$" in text or "\\\\" in text)
+    if not formulas and not marked.codes and (text.isascii() or not _MARK.search(text)):
+        return _lines(_ESCAPE.sub(_BACKSLASH, text)) if _SPECIAL.search(text) else _lines(text)
     runs = list(_runs(marked, formulas))
     out: list[str] = []
     before = ""
@@ -129,6 +137,30 @@ def inline(marked: Marked, formulas: bool) -> str:
     return _lines("".join(out).strip())
 
 
+def specials(text: str) -> int:
+    """How much there is in a text for `inline` to look at."""
+    return sum(map(text.count, "\\`*_]<&~$")) + 3 * text.count("\n")
+
+
+def escaped(marked: Marked, formulas: bool) -> str:
+    """A paragraph as Markdown on one line, without styles, all that may have a meaning escaped: in a few passes, whatever it
+    holds."""
+    text = plain(marked).replace("\n", " ")
+    if not formulas or "$" not in text:
+        return _lines(_all_escaped(text))
+    # A backslash and a dollar that are escaped already stand aside as noncharacters.
+    text = text.replace("\\\\", "\ufdeb").replace("\\$", "\ufdec")
+    parts = _FORMULA.split(text)
+    parts[::2] = map(_all_escaped, parts[::2])
+    return _lines("".join(parts).replace("\ufdeb", "\\\\").replace("\ufdec", "\\$"))
+
+
+def _all_escaped(text: str) -> str:
+    for character in "\\`*_]<&~":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
 def _runs(marked: Marked, formulas: bool) -> Iterator[_Run]:
     codes = iter(marked.codes)
     style, link, links = 0, -1, -1
@@ -137,7 +169,7 @@ def _runs(marked: Marked, formulas: bool) -> Iterator[_Run]:
     text = marked.text
 
     def ordinary(piece: str) -> str:
-        return (_ESCAPE_IN_LINK if link >= 0 else _ESCAPE_STYLED if style else _ESCAPE).sub(_BACKSLASHED, piece)
+        return (_ESCAPE_IN_LINK if link >= 0 else _ESCAPE_STYLED if style else _ESCAPE).sub(_BACKSLASH, piece)
 
     for token in (_TOKEN if formulas else _MARK).finditer(text):
         if token.start() > at:
@@ -218,7 +250,15 @@ def fence(text: str) -> str:
 
 
 def _longest(text: str) -> int:
-    return max(map(len, re.findall("`+", text)), default=0) if "`" in text else 0
+    most = 0
+    while "`" * (2 * most + 1) in text:
+        most = 2 * most + 1
+    step = most + 1
+    while step > 1:
+        step //= 2
+        if "`" * (most + step) in text:
+            most += step
+    return most
 
 
 def _lines(text: str) -> str:

@@ -12,11 +12,15 @@ from curate.stages.extract.content.chosen import NO_END, Chosen
 from curate.stages.extract.content.layout import BULLET, CODE, HEADING, PARAGRAPH, ROW
 from curate.stages.extract.dom import tags
 
-MAX_PIECES = 20_000
-"""A paragraph of more pieces is written without its styles."""
+MAX_SPECIAL = 400_000
+"""Characters of one page that may have a meaning in Markdown and are looked at one by one (a line's end counts for three). What
+stands beyond is escaped wherever it may have any, and loses its styles and line breaks."""
+MAX_CELLS = 300_000
+"""Places of one page's tables that are filled up for cells that span several, and so that all rows are of one length."""
+MAX_INDENT = 4_000_000
+"""Characters of indents in one listing; one of more is written outside of its list."""
 
 _NONCHARACTERS = re.compile("[\ufdd0-\ufdef]")
-_EMPTY_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _HREF = re.compile(rb"""\shref="([^"<>']*)["]""")
 _CLOSING = re.compile(r"(?:(?<=\s)|\A)(#+)\Z")
 _QUOTE, _CODE_TAG, _H1 = (tags.ID[name] for name in ("blockquote", "code", "h1"))
@@ -41,6 +45,7 @@ class _Writer:
         self.indents: dict[int, str] = {}
         self.addresses: dict[int, str] = {-1: ""}
         self.turn = False
+        self.left, self.room = MAX_SPECIAL, MAX_CELLS
 
     def write(self) -> str:
         out: list[str] = []
@@ -82,6 +87,8 @@ class _Writer:
             step = "> " if self.tag(node) == _QUOTE else self.indents.get(node, "")
             first += mark or step
             rest += step
+        if len(lines) * len(rest) > MAX_INDENT:
+            first = rest = ""
         if before >= 0:
             out.append(self.separator(place, before, chain, rest))
         out.append(first + lines[0])
@@ -117,7 +124,10 @@ class _Writer:
     def lines(self, place: int) -> list[str]:
         """The lines of a heading, a listing or a paragraph."""
         if self.kind[place] == CODE:
-            text = _EMPTY_LINES.sub("", _NONCHARACTERS.sub("", self.chosen.raw(place)))
+            text = self.chosen.raw(place)
+            text = text if text.isascii() else _NONCHARACTERS.sub("", text)
+            # Empty lines at the front are dropped, indentation is not.
+            text = text[text.rfind("\n", 0, len(text) - len(text.lstrip(" \t\n"))) + 1 :]
             fence = inline.fence(text)
             return [fence + self.language(place), *text.split("\n"), fence]
         if self.kind[place] == HEADING:
@@ -132,7 +142,7 @@ class _Writer:
 
     def body(self, place: int, without: int = 0) -> str:
         first, end, stop = self.chosen.extent(place)
-        if (not self.links and not self.styled[place] & ~without) or end - first > MAX_PIECES:
+        if (not self.links and not self.styled[place] & ~without) or not self.chosen.may_compose(first, end):
             return self.text(inline.Marked(self.chosen.raw(place)))
         return self.pieces(first, end, stop, None, without)
 
@@ -144,7 +154,10 @@ class _Writer:
         ))  # fmt: skip
 
     def text(self, marked: inline.Marked) -> str:
-        return inline.inline(self.chosen.said(marked), self.chosen.block_text is not None)
+        marked = self.chosen.said(marked)
+        self.left -= inline.specials(marked.text)
+        write = inline.inline if self.left >= 0 else inline.escaped
+        return write(marked, self.chosen.block_text is not None)
 
     def address(self, node: int) -> str:
         anchor = int(self.tree.anchor[node])

@@ -101,20 +101,27 @@ class Model:
         return self.second(page.in_context(matrix, self.first(matrix)))
 
 
+PROSE, FAINT = 12, 0.1
+"""A page on which no block reaches `LEAST` still has main content if one has so many words and is so likely."""
+
+
 @njit(cache=True)
 def choose(probabilities: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, float]:
-    """The blocks to keep: those above the threshold at which the expected F1 of their words is highest, but none less
-    likely than `LEAST`; and that F1."""
+    """The blocks to keep: those above the threshold at which the expected F1 of their words is highest, but none below `LEAST`,
+    unless a page of prose would be left with nothing (`PROSE`, `FAINT`); and that F1, 0 if nothing is kept."""
     n = len(probabilities)
     order = np.argsort(-probabilities, kind="mergesort")
     total = 0.0
+    prose = False
     for block in range(n):
         total += probabilities[block] * words[block]
+        prose |= words[block] >= PROSE and probabilities[block] >= FAINT
+    floor = 0.0 if n and prose and probabilities[order[0]] < LEAST else LEAST
     hits = chosen = best = 0.0
     last = -1
     for place in range(n):
         block = order[place]
-        if probabilities[block] < LEAST:
+        if probabilities[block] < floor:
             break
         hits += probabilities[block] * words[block]
         chosen += words[block]

@@ -72,7 +72,7 @@ def _bodies(chosen: Chosen) -> dict[int, str]:
         if kinds[place] == layout.ROW:
             if place in chosen.cells:
                 bodies[place] = _row(chosen, place, styles)
-        elif styled[place] & layout.CODE_STYLE:
+        elif styled[place] & layout.CODE_STYLE and chosen.may_compose(*chosen.extent(place)[:2]):
             bodies[place] = _styled(chosen, *chosen.extent(place), None, styles)
         else:
             bodies[place] = chosen.block_text(chosen.raw(place))

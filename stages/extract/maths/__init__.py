@@ -13,7 +13,9 @@ page that has any formula. A page's own characters of that kind are dropped.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import islice
 
 from curate.stages.extract import page
 from curate.stages.extract.dom import Tree
@@ -21,7 +23,7 @@ from curate.stages.extract.maths import forms as _forms
 from curate.stages.extract.maths import reading as _reading
 from curate.stages.extract.maths.forms import marks
 from curate.stages.extract.maths.formula import SENTINELS, Formula
-from curate.stages.extract.maths.reading import Delimiters, Pair, normalise, verbatim
+from curate.stages.extract.maths.reading import Delimiters, Pair, normalise, normaliser, verbatim
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,26 @@ def has_math(text: str, found: Mathematics | None = None) -> bool:
     """Whether an extracted text holds a formula: LaTeX, or unescaped dollars on a page that `found` says has formulas."""
     if found is not None and found.delimiters.active and "$" in text.replace("\\\\", "").replace("\\$", ""):
         return True
-    return page.has_math(text)
+    return page.has_math(text[: _reach(text)])
+
+
+MAX_OPENINGS, MAX_BACKSLASHES = 500, 200_000
+"""How far a text is looked at for formulas: each opening delimiter that nothing closes costs 2,000 characters, each backslash a
+hundred commands."""
+_OPENING = re.compile(r"\\[(\[]")
+
+
+def _reach(text: str) -> int:
+    """Where a text's opening delimiter or backslash beyond so many stands, else its length."""
+    reach = len(text)
+    if text.count("\\") > MAX_BACKSLASHES:
+        reach = next(islice(re.finditer(r"\\", text), MAX_BACKSLASHES, None)).start()
+    if text.count("\\(", 0, reach) + text.count("\\[", 0, reach) > MAX_OPENINGS:
+        reach = next(islice(_OPENING.finditer(text), MAX_OPENINGS, None)).start()
+    return reach
 
 
 __all__ = [
     "SENTINELS", "Delimiters", "Formula", "Mathematics", "Pair", "delimiters", "enclose", "formulas", "has_math", "marks",
-    "normalise", "read", "removed", "verbatim",
+    "normalise", "normaliser", "read", "removed", "verbatim",
 ]  # fmt: skip

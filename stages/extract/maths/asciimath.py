@@ -12,6 +12,8 @@ from curate.stages.extract.maths import symbols
 MAX_DEPTH = 60
 MAX_CHARS = 5_000
 """A longer one is no formula."""
+MAX_ASCIIMATH = 100_000
+"""Characters of AsciiMath that are read of one page's elements, and as many of its text: its grammar costs most of all."""
 
 _CONSTANTS = {
     "+": "+", "-": "-", "*": "\\cdot", "**": "\\ast", "***": "\\star", "//": "/", "\\\\": "\\backslash",

@@ -11,14 +11,26 @@ import numpy as np
 from curate.stages.extract.dom import Tree, parse
 from curate.stages.extract.dom.tags import ID, TEXT
 from curate.stages.extract.maths import asciimath, elements, mathml, scan
+from curate.stages.extract.maths.asciimath import MAX_ASCIIMATH
 from curate.stages.extract.maths.formula import MAX_TEX, Formula, looks_tex, unwrapped
 from curate.stages.extract.maths.pictures import picture
 from curate.stages.extract.maths.symbols import words
 
 MAX_HITS = 200_000
 """Marks beyond so many are not looked at."""
-MAX_CONVERTED = 40_000
-"""MathML elements that are converted on one page; a formula beyond comes from its annotation or alternative text alone."""
+MAX_CANDIDATES = 60_000
+"""Elements with a mark beyond so many are not looked at."""
+MAX_CONVERTED = 100_000
+"""What is spent on converting the MathML of one page: one for a node, one for every ten bytes; a formula beyond comes from its
+annotation or alternative text alone. A page of 1,000 formulas without either spends 40,000."""
+MAX_READ = 4_000_000
+"""What is spent on one page's elements that may be formulas: the bytes of their start tags and of the content that is read, and
+`EACH` for every one of them. What stands beyond is taken as text. A page of 2,000 formulas spends 1,000,000."""
+EACH, EACH_REFERENCE, EACH_TREE = 200, 8, 1_000
+"""What is spent on an element, on each character of its start tag that may begin an attribute, a value or a reference, and
+on MathML that stands in an attribute."""
+MAX_EXTENT = 20 * MAX_TEX
+"""Bytes of an element's content that are looked at: what holds more is no formula."""
 
 _RENDERER_MARKS = (
     b"MathJax", b"mathjax", b"Mathjax", b"tex2jax", b"katex", b"KaTeX", b"asciimath", b"AsciiMath", b"ASCIIMath",
@@ -73,7 +85,7 @@ _DATA = (
     "data-tex-source",
 )
 _TEX_ENCODINGS = frozenset(words("application/x-tex application/x-latex text/tex text/latex tex latex x-tex x-latex"))
-_FAILED = re.compile(r"\s*Failed to parse(?:[^:]{0,300}\):)?", re.IGNORECASE)
+_FAILED = re.compile(r"(?<!\s)\s*Failed to parse(?:[^:]{0,300}\):)?", re.IGNORECASE)
 _SCRIPTED = re.compile(r"[\\_^]")
 _WIRIS = str.maketrans({"«": "<", "»": ">", "¨": '"', "§": "&", "`": "'"})
 _CLASS = re.compile(rb"""\sclass\s*=\s*(?:"([^"]{0,1000})"|'([^']{0,1000})'|([^\s>"']{1,1000}))""", re.IGNORECASE)
@@ -111,7 +123,7 @@ def look(tree: Tree) -> Found:
     in_text = bool((is_text & ~raw & (numbers >= _FIRST_TEXT_MARK)).any())
     configuring = np.unique(np.where(raw, tree.parent[nodes], nodes)[of_renderer & (raw | ~is_text)]).tolist()
     candidates = np.unique(nodes[~is_text & (numbers < _FIRST_TEXT_MARK)]).tolist()
-    search = _Search(tree, candidates)
+    search = _Search(tree, candidates[:MAX_CANDIDATES])
     search.run()
     return Found(search.formulas, search.removed, configuring, in_text)
 
@@ -152,8 +164,9 @@ class _Search:
         self.sources = sorted(self.maths + scripts)
         self.formulas: list[Formula] = []
         self.removed: list[int] = []
-        self.budget = MAX_CONVERTED
-        self.asciimath = MAX_TEX * 5
+        self.budget, self.left = MAX_CONVERTED, MAX_READ
+        self.asciimath = MAX_ASCIIMATH
+        self.classes: dict[int, frozenset[str]] = {}
 
     def run(self) -> None:
         """Fills `formulas` and `removed`; what stands inside either is passed over."""
@@ -161,6 +174,8 @@ class _Search:
         for node, name in zip(self.candidates, self.names, strict=True):
             if node < end:
                 continue
+            if not self.may_read(self.weight(node)):
+                break
             found = self.formula(node, name)
             if found is None:
                 continue
@@ -174,6 +189,38 @@ class _Search:
                 self.removed.append(found.node)
             end = int(self.tree.last[found.node])
 
+    def may_read(self, cost: int) -> bool:
+        """Spends from what may be read on this page; False if it is used up."""
+        self.left -= cost
+        return self.left > 0
+
+    def weight(self, node: int) -> int:
+        """What reading an element's start tag costs."""
+        start, stop = int(self.tree.start[node]), int(self.tree.stop[node])
+        parts = _parts(self.tree.source[start:stop]) if stop - start > 500 else 0
+        return EACH + stop - start + EACH_REFERENCE * parts
+
+    def content(self, node: int) -> str | None:
+        """The text below a node; None if there is too much of it, or too much was read."""
+        extent = int(self.tree.close[node] - self.tree.stop[node])
+        return self.tree.text(node) if extent <= MAX_EXTENT and self.may_read(extent) else None
+
+    def may_convert(self, node: int) -> bool:
+        """Spends what converting the MathML below a node costs; False if too little is left."""
+        tree = self.tree
+        cost = int(tree.last[node]) - node + int(tree.close[node] - tree.start[node]) // 10
+        if self.budget < cost:
+            return False
+        self.budget -= cost
+        return True
+
+    def classes_of(self, node: int) -> frozenset[str]:
+        """An element's classes, read once."""
+        found = self.classes.get(node)
+        if found is None:
+            found = self.classes[node] = classes_of(self.tree, node)
+        return found
+
     def formula(self, node: int, name: str) -> Formula | None:
         """The formula that an element is; with empty TeX if it only repeats one; None if it is neither."""
         tree, local = self.tree, name.rpartition(":")[2]
@@ -185,13 +232,13 @@ class _Search:
             return Formula(node, given[0], given[1]) if given and given[0] else None
         if name == "img":
             attributes = tree.attributes(node)
-            found = picture(attributes, classes_of(tree, node)) or self.wiris(attributes)
+            found = picture(attributes, self.classes_of(node)) or self.wiris(attributes)
             return self.wrapped(node, *found) if found else None
         if name in ("a", "link", "meta", "style", "html", "body", "head", "input", "form", "svg", "path", "use"):
             return None
         if name == "mjx-container":
             return self.container_of_mathjax(node)
-        classes = classes_of(tree, node)
+        classes = self.classes_of(node)
         if classes & _RENDERED:
             return self.rendered(node, classes)
         return self.element(node, name, classes)
@@ -210,9 +257,9 @@ class _Search:
         kind = self.script_type(node)
         if not kind:
             return None
-        source = self.tree.text(node)
+        source = self.content(node)
         display = "mode=display" in kind
-        if len(source) > 10 * MAX_TEX:
+        if source is None or len(source) > 10 * MAX_TEX:
             return None
         if "mml" in kind:
             return self.from_markup(source)[0], display
@@ -235,10 +282,8 @@ class _Search:
         tex, wrapped = unwrapped(given)
         if tex:
             return tex, display or bool(wrapped)
-        size = int(tree.last[node]) - node
-        if self.budget < size:
+        if not self.may_convert(node):
             return "", display
-        self.budget -= size
         return unwrapped(mathml.to_tex(elements.read(tree, node), display))[0], display
 
     def annotation(self, node: int) -> str:
@@ -253,7 +298,7 @@ class _Search:
                 if tree.name(below).rpartition(":")[2] == "annotation":
                     encoding = tree.attributes(below).get("encoding", "").strip().lower()
                     if encoding in _TEX_ENCODINGS:
-                        return tree.text(below)
+                        return self.content(below) or ""
             break
         return ""
 
@@ -265,7 +310,7 @@ class _Search:
             above = int(tree.parent[top])
             if above <= 0:
                 break
-            classes = classes_of(tree, above)
+            classes = self.classes_of(above)
             name = tree.name(above)
             known = (
                 name in _WRAPPER_NAMES or classes & _WRAPPERS or any(each.startswith("mwe-math") for each in classes)
@@ -310,7 +355,7 @@ class _Search:
             if name == "script":
                 at = bisect_left(self.sources, sibling)
                 return at < len(self.sources) and self.sources[at] == sibling
-            if name and not classes_of(tree, sibling) & _RENDERED:
+            if name and not self.classes_of(sibling) & _RENDERED:
                 return False
             if not name and tree.text(sibling).strip():
                 return False
@@ -319,11 +364,13 @@ class _Search:
 
     def from_markup(self, markup: str) -> tuple[str, bool]:
         """The TeX of MathML given as a string."""
+        if not self.may_read(EACH_TREE + len(markup)):
+            return "", False
         inner = parse(markup.encode("utf-8", "replace"))
         top = next(
             (each for each in range(1, min(len(inner.tag), 20)) if inner.name(each).rpartition(":")[2] == "math"), 0
         )
-        self.budget -= len(inner.tag)
+        self.budget -= len(inner.tag) + len(markup) // 10
         if not top or self.budget < 0:
             return "", False
         return _Search(inner, [top]).mathml(top)
@@ -341,21 +388,22 @@ class _Search:
             return None
         tree = self.tree
         display = tree.attributes(node).get("display") == "true"
-        for inner in range(node, min(node + 8, int(tree.last[node]))):
+        below = range(node, min(node + 8, int(tree.last[node])))
+        if not self.may_read(int(tree.stop[below[-1]] - tree.start[node])):
+            return None
+        for inner in below:
             given = tree.attributes(inner).get("data-latex", "")
             tex = unwrapped(given)[0]
             if tex:
                 return Formula(node, tex, display)
-        size = int(tree.last[node]) - node
-        if self.budget < size:
+        if not self.may_convert(node):
             return None
-        self.budget -= size
         tex = unwrapped(mathml.to_tex(elements.read_glyphs(tree, node), display))[0]
         return Formula(node, tex, display) if tex else None
 
     def element(self, node: int, name: str, classes: frozenset[str]) -> Formula | None:
         """An element that holds TeX in an attribute or as its text."""
-        tree, attributes = self.tree, self.tree.attributes(node)
+        attributes = self.tree.attributes(node)
         display = _is_display(name, attributes, classes)
         for key in _DATA:
             tex, wrapped = unwrapped(attributes.get(key, ""))
@@ -373,8 +421,8 @@ class _Search:
         loose = "math" in classes or "tex" in classes or "latex" in classes
         if not (known or loose) or self.holds_source(node) or not self.only_text(node):
             return None
-        text = tree.text(node)
-        if len(text) > MAX_TEX:
+        text = self.content(node)
+        if text is None or len(text) > MAX_TEX:
             return None
         text = _FAILED.sub("", text, count=1) if "texerror" in classes else text
         if "asciimath" in classes:
@@ -393,9 +441,14 @@ class _Search:
         tree = self.tree
         below = range(node + 1, min(int(tree.last[node]), node + 40))
         return all(
-            tree.name(each) in _PLAIN_BELOW or tree.name(each) == "code" or "texhtml" in classes_of(tree, each)
+            tree.name(each) in _PLAIN_BELOW or tree.name(each) == "code" or "texhtml" in self.classes_of(each)
             for each in below
         )
+
+
+def _parts(tag: bytes) -> int:
+    """At least as many as a start tag has attributes and character references."""
+    return len(tag) - len(tag.translate(None, b" \t\r\n\f/=&"))
 
 
 def _several(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -11,18 +11,29 @@ from itertools import islice
 import numpy as np
 
 from curate.stages.extract.dom import Tree
-from curate.stages.extract.dom.tags import TEXT
+from curate.stages.extract.dom.tags import ID, TEXT
 from curate.stages.extract.maths import asciimath
+from curate.stages.extract.maths.asciimath import MAX_ASCIIMATH
 from curate.stages.extract.maths.forms import Found
 from curate.stages.extract.maths.formula import DISPLAY, END, INLINE, SENTINELS, VERBATIM, clean, looks_tex, unwrapped
 from curate.stages.extract.maths.symbols import words
 
 MAX_FORMULA = 10_000
 """Characters between two delimiters."""
-MAX_CONFIGURATION = 200_000
-"""Characters of a script that are read for delimiters."""
-MAX_KEYS = 20
-"""Settings that are read in one script."""
+MAX_CONFIGURATION, MAX_CONFIGURATIONS = 200_000, 1_000_000
+"""Characters that are read for delimiters: of a script, and of all scripts together."""
+EACH_SCRIPT = 1_000
+"""What a script counts for besides its characters."""
+MAX_KEYS, MAX_PAIRS = 20, 20
+"""Settings that are read in one script, and delimiters that a page may set."""
+MAX_WORK = 400_000
+"""What is spent on reading one page's text: one for each token, `EACH` for each formula and one for every 16 of its characters.
+What stands beyond is taken as it is, its dollars escaped. A page of 2,000 formulas spends 50,000."""
+EACH = 8
+MAX_VAIN = 1_000_000
+"""Characters of one page that are looked through for closing delimiters that do not come."""
+MAX_TRIED = 400_000
+"""Characters of one page that are read to know whether its text holds any formula."""
 
 ENVIRONMENTS = frozenset(
     words(
@@ -46,9 +57,9 @@ _ASCIIMATH = re.compile(
 )
 _LOADED = re.compile(r"mathjax|katex|renderMathInElement|inlineMath|tex2jax|latexit|asciimathml", re.IGNORECASE)
 _VERBATIM = frozenset(words("script style pre code textarea kbd samp xmp title noscript math svg annotation"))
-_MONEY = re.compile(
-    r"\s*\d[\d,.]*\s?(?:[kKmMbB]|bn|mn)?(?:\s+\Z|[\s,.;:!?)/-]+[^\\^_{}=<>]*[A-Za-z]{2,}[^\\^_{}=<>]*\Z)"
-)
+_AMOUNT = re.compile(r"\s*\d[\d,.]*\s?(?:[kKmMbB]|bn|mn)?(?:\s+\Z|[\s,.;:!?)/-].*?[A-Za-z]{2})", re.DOTALL)
+_BARE_AMOUNT = re.compile(r"\s*\d[\d,.]*\s?(?:[kKmMbB]|bn|mn)?\s+\Z")
+_OF_FORMULAS, _TWO_LETTERS = re.compile(r"[\\^_{}=<>]"), re.compile("[A-Za-z]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +87,32 @@ def read(tree: Tree, found: Found) -> Delimiters:
     either, `\\(…\\)`, `\\[…\\]`, `$$…$$` and bulletin-board tags around what reads as a formula."""
     configured: list[Pair] = []
     loaded, ascii_loaded = False, False
-    for node in found.configuring:
+    left = MAX_CONFIGURATIONS
+    for node in _of_scripts(tree, found.configuring):
+        if left <= 0:
+            break
         source = tree.source[int(tree.start[node]) : int(tree.stop[node])].decode("utf-8", "replace")[:2000]
         if tree.name(node) == "script":
             source += tree.text(node)[:MAX_CONFIGURATION]
+        left -= len(source) + EACH_SCRIPT
         if tree.name(node) in ("script", "link", "math-renderer") and _LOADED.search(source):
             loaded = True
             ascii_loaded = ascii_loaded or _ASCIIMATH.search(source) is not None
             if tree.name(node) == "script":
                 configured += configurations(source)
-    pairs = _complete(configured, loaded, ascii_loaded)
+    pairs = _complete(list(dict.fromkeys(configured))[:MAX_PAIRS], loaded, ascii_loaded)
     if found.formulas:
         return Delimiters(pairs, True)
     if not (found.in_text or configured or ascii_loaded or loaded):
         return Delimiters(pairs, False)
     return Delimiters(pairs, _any_formula(tree, pairs))
+
+
+def _of_scripts(tree: Tree, nodes: list[int]) -> list[int]:
+    """The scripts, links and elements of no known name among nodes."""
+    given = np.array(nodes, np.int64)
+    found: list[int] = given[np.isin(tree.tag[given], (ID["script"], ID["link"], 0))].tolist()
+    return found
 
 
 def configurations(script: str) -> list[Pair]:
@@ -192,6 +214,8 @@ def _any_formula(tree: Tree, pairs: tuple[Pair, ...]) -> bool:
     texts = np.flatnonzero(tree.tag == TEXT)
     starts = tree.start[texts]
     tried: set[int] = set()
+    left = MAX_TRIED
+    work = _Work()
     for opening in (*(pair.opening for pair in pairs), "\\begin{"):
         wanted, at = opening.encode(), -1
         for _ in range(500):
@@ -207,8 +231,14 @@ def _any_formula(tree: Tree, pairs: tuple[Pair, ...]) -> bool:
             if above in tried:
                 continue
             tried.add(above)
-            if not _in_code(tree, above) and _holds_formula(tree.text(above)[:100_000], pairs):
+            if _in_code(tree, above):
+                continue
+            text = tree.text(above)[:100_000]
+            left -= len(text)
+            if any(formula is not None for _, formula in _pieces(text, _openings(pairs), work)):
                 return True
+            if left <= 0 or work.left <= 0:
+                return False
     return False
 
 
@@ -222,10 +252,6 @@ def _in_code(tree: Tree, node: int) -> bool:
     return False
 
 
-def _holds_formula(text: str, pairs: tuple[Pair, ...]) -> bool:
-    return any(formula is not None for _, formula in _pieces(text, pairs))
-
-
 def normalise(text: str, delimiters: Delimiters) -> str:
     """A block's text with every formula once, as `$…$`, or `$$…$$` where it is set on a line of its own, and all other dollars
     as `\\$`.
@@ -234,28 +260,70 @@ def normalise(text: str, delimiters: Delimiters) -> str:
     Delimited formulas lose their delimiters; an environment stays whole inside its dollars: `$$\\begin{align}…\\end{align}$$`.
     A page without any formula (`delimiters.active` is false) keeps its text as it is.
     """
+    return normaliser(delimiters)(text)
+
+
+def normaliser(delimiters: Delimiters) -> Callable[[str], str]:
+    """`normalise` for all blocks of a page in turn, which share what may be spent on it."""
     if not delimiters.active:
-        return SENTINELS.sub("", text)
-    out: list[str] = []
-    for piece, display in _pieces(text, delimiters.pairs):
-        mark = "" if display is None else "$$" if display else "$"
-        if out and (mark or piece.startswith("\\$")) and _lone_backslash(out[-1]):
-            out.append(" ")  # it would take the dollar for itself
-        if piece:
-            out.append(f"{mark}{piece}{mark}")
-    return "".join(out)
+        return lambda text: SENTINELS.sub("", text)
+    openings, work = _openings(delimiters.pairs), _Work()
+
+    def normalised(text: str) -> str:
+        if work.left > 0 and not openings.pattern.search(text):
+            work.left -= openings.unusual * len(text) // 100
+            return text
+        out: list[str] = []
+        for piece, display in _pieces(text, openings, work):
+            mark = "" if display is None else "$$" if display else "$"
+            if out and (mark or piece.startswith("\\$")) and _lone_backslash(out[-1]):
+                out.append(" ")  # it would take the dollar for itself
+            if piece:
+                out.append(f"{mark}{piece}{mark}")
+        return "".join(out)
+
+    return normalised
 
 
 def _lone_backslash(text: str) -> bool:
     return text.endswith("\\") and (len(text) - len(text.rstrip("\\"))) % 2 == 1
 
 
-def _pieces(text: str, pairs: tuple[Pair, ...]) -> Iterator[tuple[str, bool | None]]:
+@dataclass(slots=True)
+class _Work:
+    """What may still be spent on a page's text (`MAX_WORK`, `MAX_VAIN`, `MAX_ASCIIMATH`)."""
+
+    left: int = MAX_WORK
+    vain: int = MAX_VAIN
+    asciimath: int = MAX_ASCIIMATH
+
+
+@dataclass(frozen=True, slots=True)
+class _Openings:
+    """What may begin a formula: a pattern of all, the pairs by their opening delimiters, how many of these are a page's own."""
+
+    pattern: re.Pattern[str]
+    pairs: dict[str, Pair]
+    unusual: int
+
+
+@lru_cache(maxsize=256)
+def _openings(pairs: tuple[Pair, ...]) -> _Openings:
+    unusual = len({pair.opening for pair in pairs} - {pair.opening for pair in _complete([], True, True)})
+    return _Openings(_opening_pattern(pairs), {pair.opening: pair for pair in pairs}, unusual)
+
+
+def _pieces(text: str, openings: _Openings, work: _Work) -> Iterator[tuple[str, bool | None]]:
     """A text as plain pieces (None), their dollars escaped, and formulas (their TeX; whether they are displayed)."""
-    reader = _Reader(text, {pair.opening: pair for pair in pairs})
-    pattern = _opening_pattern(pairs)
+    reader = _Reader(text, openings.pairs, work)
+    search = openings.pattern.search
+    # Many openings are tried at each character.
+    work.left -= openings.unusual * len(text) // 100
     begin = at = 0
-    while token := pattern.search(text, at):
+    while token := search(text, at):
+        if work.left <= 0:
+            break
+        work.left -= 1
         found = reader.piece(token)
         at = token.end()
         if found is None:
@@ -266,17 +334,34 @@ def _pieces(text: str, pairs: tuple[Pair, ...]) -> Iterator[tuple[str, bool | No
         if piece:
             yield piece, display
         begin = at
-    if begin < len(text):
+    if begin < len(text) and work.left > 0:
         yield text[begin:], None
+    elif begin < len(text):
+        yield from _unread(text[begin:])
+
+
+_ENCLOSED = re.compile(f"([{INLINE}-{VERBATIM}])([^{INLINE}-{END}]*){END}")
+
+
+def _unread(text: str) -> Iterator[tuple[str, bool | None]]:
+    """A text as `_pieces` gives it, its delimiters not read: in a few passes, whatever it holds."""
+    parts = [text] if text.isascii() else _ENCLOSED.split(text)
+    for place in range(0, len(parts), 3):
+        plain = parts[place] if text.isascii() else SENTINELS.sub("", parts[place])
+        plain = plain.replace("\\$", "\\ $").replace("$", "\\$")
+        yield plain, None
+        if place + 1 < len(parts):
+            mark, inside = parts[place + 1 : place + 3]
+            yield (inside, None) if mark == VERBATIM else (clean(inside), mark == DISPLAY)
 
 
 class _Reader:
     """One text, what its openings begin, and how much more may be read in vain: a text full of openings that nothing closes
     costs a few passes over it, not one each."""
 
-    def __init__(self, text: str, openers: dict[str, Pair]) -> None:
-        self.text, self.openers = text, openers
-        self.patience = 4 * len(text) + 1000
+    def __init__(self, text: str, openers: dict[str, Pair], work: _Work | None = None) -> None:
+        self.text, self.openers, self.work = text, openers, work or _Work()
+        self.patience = min(4 * len(text) + 1000, self.work.vain)
         self.lasts: dict[str, int] = {}
 
     def piece(self, token: re.Match[str]) -> tuple[str, bool | None, int] | None:
@@ -286,6 +371,7 @@ class _Reader:
             return self.enclosed(word, end)
         if token["environment"]:
             close = self.environment_end(start, token["environment"])
+            self.work.left -= EACH + (close - start) // 16
             return (clean(self.text[start:close]), True, close) if close > 0 else None
         if word in self.openers:
             found = self.delimited(end, self.openers[word])
@@ -312,11 +398,21 @@ class _Reader:
         close = self.closing(begin, pair.closing)
         if close > 0:
             inside, end = self.text[begin:close], close + len(pair.closing)
+            self.work.left -= EACH + len(inside) // 16
+            if pair.asciimath:
+                self.work.asciimath -= len(inside)
+                if self.work.asciimath < 0:
+                    return None
             tex = _formula(inside, self.text[end : end + 1], pair)
             if tex or _empty(inside, pair):
                 return tex, pair.display, end
-        self.patience -= (close if close > 0 else min(len(self.text), begin + MAX_FORMULA)) - begin
+        self.give_up((close if close > 0 else min(len(self.text), begin + MAX_FORMULA)) - begin)
         return None
+
+    def give_up(self, characters: int) -> None:
+        """Notes that so many characters were read in vain."""
+        self.patience -= characters
+        self.work.vain -= characters
 
     def last(self, mark: str) -> int:
         """Where a mark stands last."""
@@ -360,11 +456,10 @@ class _Reader:
             depth, at = depth - 1, next_close + len(closing)
             if depth <= 0:
                 return -1 if SENTINELS.search(self.text, begin, at) else at
-        self.patience -= limit - begin
+        self.give_up(limit - begin)
         return -1
 
 
-@lru_cache(maxsize=256)
 def _opening_pattern(pairs: tuple[Pair, ...]) -> re.Pattern[str]:
     openings = "|".join(re.escape(pair.opening) for pair in sorted(pairs, key=lambda pair: -len(pair.opening)))
     environment = r"\\begin\{(?P<environment>[A-Za-z]{1,12})\*?\}"
@@ -388,12 +483,19 @@ def _formula(inside: str, after: str, pair: Pair) -> str:
         return ""
     if pair.asciimath:
         return clean(asciimath.to_tex(inside)) if "\n\n" not in inside else ""
-    if pair.closing == "$" and (after.isdigit() or _MONEY.match(inside) or "\n\n" in inside):
+    if pair.closing == "$" and (after.isdigit() or "\n\n" in inside or is_money(inside)):
         return ""
     tex = unwrapped(inside)[0]
     if pair.cautious and not looks_tex(tex):
         return ""
     return "" if pair.cautious and pair.closing == "$" and not _STRONG.search(tex) else tex
+
+
+def is_money(inside: str) -> bool:
+    """Whether what stands after a dollar is an amount alone or one with words after it."""
+    if not inside.lstrip()[:1].isdigit() or _OF_FORMULAS.search(inside):
+        return False
+    return (_AMOUNT if _TWO_LETTERS.search(inside) else _BARE_AMOUNT).match(inside) is not None
 
 
 _STRONG = re.compile(r"\\[A-Za-z]{2,}|[_^]|\A\\?[A-Za-z]\Z|\A[A-Za-z]\s?[=<>]")

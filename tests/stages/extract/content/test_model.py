@@ -118,6 +118,13 @@ def expected_f1(keep: np.ndarray, probabilities: np.ndarray, words: np.ndarray) 
     return 2 * right / (float(words[keep].sum()) + float((probabilities * words).sum())) if keep.any() else 0.0
 
 
+def allowed(probabilities: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """The blocks that may be kept: the likely ones; where there are none, all blocks of a page with any prose."""
+    likely = probabilities.astype(np.float64) >= models.LEAST
+    prose = (words >= models.PROSE) & (probabilities.astype(np.float64) >= models.FAINT)
+    return np.ones_like(likely) if prose.any() and not likely.any() else likely
+
+
 PROBABILITIES = st.lists(
     st.tuples(st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.25, 0.45, 0.5, 1.0]), st.integers(1, 200)),
     max_size=12,
@@ -130,7 +137,7 @@ def test_the_choice_is_the_best_of_all_thresholds(blocks: list[tuple[float, int]
     probabilities = np.array([each[0] for each in blocks], np.float32)
     words = np.array([each[1] for each in blocks], np.float32)
     keep, confidence = models.choose(probabilities, words)
-    floor = probabilities.astype(np.float64) >= models.LEAST
+    floor = allowed(probabilities, words)
     choices = [(probabilities >= threshold) & floor for threshold in (2.0, *probabilities)]
     best = max(expected_f1(choice, probabilities, words) for choice in choices)
     assert confidence == pytest.approx(best, abs=1e-5)
@@ -145,7 +152,7 @@ def test_no_set_of_likely_blocks_promises_more(blocks: list[tuple[float, int]]) 
     probabilities = np.array([each[0] for each in blocks], np.float32)
     words = np.array([each[1] for each in blocks], np.float32)
     _, confidence = models.choose(probabilities, words)
-    likely = np.flatnonzero(probabilities.astype(np.float64) >= models.LEAST)
+    likely = np.flatnonzero(allowed(probabilities, words))
     for number in range(1 << len(likely)):
         keep = np.zeros(len(blocks), np.bool_)
         keep[[place for at, place in enumerate(likely) if number >> at & 1]] = True
@@ -158,11 +165,17 @@ def test_nothing_is_chosen_of_nothing() -> None:
 
 
 def test_a_sure_page_is_kept_whole_and_a_hopeless_one_not_at_all() -> None:
-    words = np.array([10, 20, 30], np.float32)
+    words = np.array([9, 10, 11], np.float32)
     keep, confidence = models.choose(np.ones(3, np.float32), words)
     assert keep.all() and confidence == pytest.approx(1)
     keep, confidence = models.choose(np.full(3, models.LEAST - 0.01, np.float32), words)
     assert not keep.any() and confidence == 0
+
+
+def test_a_page_with_a_line_of_prose_is_not_left_with_nothing() -> None:
+    probabilities = np.array([0.05, 0.3, 0.02], np.float32)
+    assert models.choose(probabilities, np.array([5, 20, 5], np.float32))[0].tolist() == [False, True, False]
+    assert not models.choose(probabilities, np.array([5, models.PROSE - 1, 5], np.float32))[0].any()
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
