@@ -41,6 +41,7 @@ class Settings:
     engines: tuple[str, ...]
     output: str = "text"
     math: bool = True
+    links: bool = False
     cascade: float | None = None
     least_words: int = 50
     max_depth: int = MAX_DEPTH
@@ -112,6 +113,8 @@ class ExtractConfig(Strict):
     """Plain text, or Markdown (engines `curate` and `trafilatura`)."""
     math: bool = True
     """Whether the engine `curate` writes formulas as LaTeX; the others know none."""
+    links: bool = False
+    """Whether the engine `curate` writes the targets of links into Markdown."""
     cascade: float | None = Field(default=None, gt=0, le=1)
     """With the engine `curate`: on a page of which it is less confident than this, trafilatura is asked, and its text taken
     where it has any. null: never."""
@@ -148,6 +151,10 @@ class ExtractConfig(Strict):
             )
         if self.union is not None and self.engine != UNION:
             raise ValueError(f"union says which engines engine: union asks, but engine is {self.engine}")
+        if self.links and (self.output != "markdown" or self.engine != "curate" or self.cascade is not None):
+            raise ValueError(
+                "links are written into the Markdown of engine curate: set output to markdown, without cascade"
+            )
         for name in self.engines:
             if self.output not in OUTPUTS.get(name, ("text",)):
                 able = ", ".join(engine for engine, outputs in OUTPUTS.items() if self.output in outputs)
@@ -162,6 +169,7 @@ class ExtractConfig(Strict):
             self.engines,
             self.output,
             self.math,
+            self.links,
             self.cascade,
             least,
             self.max_depth,

@@ -62,17 +62,19 @@ def extract(
     engine: str = DEFAULT_ENGINE,
     output: Literal["text", "markdown"] = "text",
     math: bool = True,
+    links: bool = False,
 ) -> Extraction:
     """Main text, title, declared language, mathematics and confidence of a page, in this process.
 
     Bytes are decoded by `charset.decode`; a page of more than 8 MiB is cut there. `engine` is a name, `union` or
-    `module:function`; `output` what it writes; `math` whether the engine `curate` writes formulas as LaTeX. `curate`
-    takes any bytes and raises nothing. The others build trees, in a time that grows with the square of the depth: from them
-    a page with elements nested more than 2,000 deep, or with more than 200,000 tags, gets an empty text. Beyond that they
-    have no limits here (the stage has: CPU time, memory, a process of their own) and raise what they raise.
+    `module:function`; `output` what it writes; `math` whether the engine `curate` writes formulas as LaTeX, `links` whether
+    it writes the targets of links into Markdown. `curate` takes any bytes and raises nothing. The others build trees, in a
+    time that grows with the square of the depth: from them a page with elements nested more than 2,000 deep, or with more
+    than 200,000 tags, gets an empty text. Beyond that they have no limits here (the stage has: CPU time, memory, a process
+    of their own) and raise what they raise.
     Raises UsageError for an engine that is not there, or one that cannot write that output.
     """
-    settings = _settings(engine, output, math)
+    settings = _settings(engine, output, math, links)
     source = charset.read(cut(html, MAX_BYTES)) if isinstance(html, bytes) else charset.source_of(html, MAX_BYTES)
     try:
         found = find(source, url, settings)
@@ -83,9 +85,9 @@ def extract(
 
 
 @functools.cache
-def _settings(engine: str, output: str, math: bool) -> Settings:
+def _settings(engine: str, output: str, math: bool, links: bool) -> Settings:
     try:
-        return ExtractConfig(engine=engine, output=output, math=math).settings()  # type: ignore[arg-type]
+        return ExtractConfig(engine=engine, output=output, math=math, links=links).settings()  # type: ignore[arg-type]
     except ValidationError as error:
         raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
@@ -181,7 +183,8 @@ def _curate() -> Engine:
         raise UsageError(f"engine curate has no model: {error}") from error
 
     def engine(source: Source, url: str | None, settings: Settings) -> Found:
-        content = extract_page(source.utf8, url, markdown=settings.output == "markdown", math=settings.math)
+        markdown = settings.output == "markdown"
+        content = extract_page(source.utf8, url, markdown=markdown, math=settings.math, links=settings.links)
         title = charset.tidy(content.title).strip() or None if content.title else None
         return Found(charset.tidy(content.text), bool(content.has_math), "curate", title, float(content.confidence))
 

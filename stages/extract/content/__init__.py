@@ -35,9 +35,16 @@ class Content:
 
 
 def extract_page(
-    source: bytes, url: str | None = None, *, markdown: bool = False, math: bool = True, model: Model | None = None
+    source: bytes,
+    url: str | None = None,
+    *,
+    markdown: bool = False,
+    math: bool = True,
+    links: bool = False,
+    model: Model | None = None,
 ) -> Content:
-    """The main content of a page given as valid UTF-8, as text or Markdown, with its formulas as LaTeX if `math`.
+    """The main content of a page given as valid UTF-8, as text or Markdown (with the targets of links if `links`), with its
+    formulas as LaTeX if `math`.
 
     `model`: another than the one that comes with curate. Linear in the page; never raises for any content.
     """
@@ -51,14 +58,14 @@ def extract_page(
     if body and float(words[keep].sum()) < HELD * len(features.words_of(body)):
         inner = parse(_as_html(body).encode("utf-8", "replace"))
         held = cut(inner)
-        text = render.render(inner, held, np.ones(len(held), np.bool_), markdown=markdown)
+        text = render.render(inner, held, np.ones(len(held), np.bool_), markdown=markdown, links=links)
         return Content(text, title, DECLARED, False)
     if not keep.any():
         return Content("", title, confidence, False)
     if found is not None and found.formulas:
         keep = _with_formulas(keep, probabilities, blocks, found)
     text = render.render(
-        tree, blocks, keep, markdown=markdown,
+        tree, blocks, keep, markdown=markdown, links=links,
         block_text=maths.normaliser(found.delimiters) if found and found.delimiters.active else None,
     )  # fmt: skip
     return Content(text, title, confidence, maths.has_math(text, found))

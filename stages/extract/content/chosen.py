@@ -31,6 +31,8 @@ class Chosen:
         self.outline, self.up, self.numbers = layout.outline(tree, blocks, kept)
         self.start, self.stop = blocks.blocks[kept, 1], blocks.blocks[kept, 2]
         self.composed = 0
+        self._extents = blocks.blocks[kept, 1:5].tolist()
+        self._chains: dict[int, list[int]] = {-1: []}
         self.cells: dict[int, list[tuple[int, int, int]]] = {}
         self.held: np.ndarray | None = None
         self.whole = _NOTHING
@@ -41,7 +43,8 @@ class Chosen:
 
     def raw(self, place: int) -> str:
         """A block's characters."""
-        return self.source[self.start[place] : self.stop[place]].decode("utf-8", "replace")
+        start, stop, _, _ = self._extents[place]
+        return self.source[start:stop].decode("utf-8", "replace")
 
     def may_compose(self, first: int, end: int) -> bool:
         """Notes that pieces are to be written with their styles; False if these are too many, or those before were."""
@@ -63,16 +66,15 @@ class Chosen:
 
     def extent(self, place: int) -> tuple[int, int, int]:
         """A block's first piece, one past its last, and where its text ends."""
-        first, end = self.blocks.blocks[self.kept[place], 3:5].tolist()
-        return first, end, int(self.stop[place])
+        _, stop, first, end = self._extents[place]
+        return first, end, stop
 
     def chain(self, container: int) -> list[int]:
         """Items and quotations around a block, the outermost first."""
-        found = []
-        while container >= 0:
-            found.append(container)
-            container = int(self.up[container])
-        return found[::-1]
+        found = self._chains.get(container)
+        if found is None:
+            found = self._chains[container] = [*self.chain(int(self.up[container])), container]
+        return found
 
     def said(self, marked: inline.Marked) -> inline.Marked:
         """A text after `block_text`, which sees no inline code."""

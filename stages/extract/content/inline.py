@@ -169,6 +169,8 @@ def _runs(marked: Marked, formulas: bool) -> Iterator[_Run]:
     text = marked.text
 
     def ordinary(piece: str) -> str:
+        if link < 0 and not _SPECIAL.search(piece):
+            return piece
         return (_ESCAPE_IN_LINK if link >= 0 else _ESCAPE_STYLED if style else _ESCAPE).sub(_BACKSLASH, piece)
 
     for token in (_TOKEN if formulas else _MARK).finditer(text):

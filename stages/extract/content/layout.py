@@ -215,7 +215,7 @@ def _outline(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.nda
     stack = np.empty(MAX_NESTING, np.int32)
     for index in range(len(kept)):
         block = kept[index]
-        depth = 0
+        depth = 0  # containers so far; of more than `MAX_NESTING` the outermost ones count
         heading = term = row = table = -1
         node = int(blocks[block, 0])
         while node > 0:
@@ -226,17 +226,10 @@ def _outline(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.nda
                     if _is_card(tag, last, flags, before, node):
                         state[node] |= _CARD
                 if not state[node] & _CARD:
-                    # The outermost ones count.
-                    if depth == MAX_NESTING:
-                        stack[:-1] = stack[1:]
-                        depth -= 1
-                    stack[depth] = node
+                    stack[depth % MAX_NESTING] = node
                     depth += 1
             elif number == _QUOTE:
-                if depth == MAX_NESTING:
-                    stack[:-1] = stack[1:]
-                    depth -= 1
-                stack[depth] = node
+                stack[depth % MAX_NESTING] = node
                 depth += 1
             elif number in (_DT, _DD):
                 if term < 0 and depth == 0:
@@ -261,12 +254,13 @@ def _outline(data: np.ndarray, tag: np.ndarray, parent: np.ndarray, last: np.nda
             out[index, KIND], out[index, NODE] = HEADING, heading
         around = -1
         innermost = -1
-        for place in range(depth):
-            if tag[stack[place]] == _LI:
-                innermost = stack[place]
+        lowest = max(0, depth - MAX_NESTING)
+        for place in range(lowest, depth):
+            if tag[stack[place % MAX_NESTING]] == _LI:
+                innermost = stack[place % MAX_NESTING]
                 break
-        for place in range(depth - 1, -1, -1):
-            node = stack[place]
+        for place in range(depth - 1, lowest - 1, -1):
+            node = stack[place % MAX_NESTING]
             if tag[node] == _LI:
                 if out[index, LIST] < 0:
                     box = parent[node]

@@ -43,6 +43,7 @@ class _Writer:
         self.styles, styled = layout.piece_styles(chosen.tree, chosen.blocks, chosen.kept)
         self.styled = styled.tolist()
         self.indents: dict[int, str] = {}
+        self.prefixes: dict[int, str] = {-1: ""}
         self.addresses: dict[int, str] = {-1: ""}
         self.turn = False
         self.left, self.room = MAX_SPECIAL, MAX_CELLS
@@ -79,20 +80,28 @@ class _Writer:
         if before >= 0 and self.list[before] != self.list[place]:
             # Two lists in a row are told apart by their marks.
             self.turn = not self.turn and self.tag(self.list[before]) == self.tag(self.list[place])
-        first = rest = ""
-        for node in chain:
-            mark = self.marker(node) if node == item else ""
-            if mark:
-                self.indents[node] = " " * len(mark)
-            step = "> " if self.tag(node) == _QUOTE else self.indents.get(node, "")
-            first += mark or step
-            rest += step
-        if len(lines) * len(rest) > MAX_INDENT:
+        mark = self.marker(item) if item in chain else ""
+        if mark:
+            self.indents[item] = " " * len(mark)
+        rest = self.rest(container)
+        first = rest
+        if mark:
+            before_item = len(self.rest(int(self.chosen.up[item])))
+            first = rest[:before_item] + mark + rest[before_item + len(mark) :]
+        text = "\n".join(lines)
+        if rest and text.count("\n") * len(rest) > MAX_INDENT:
             first = rest = ""
         if before >= 0:
             out.append(self.separator(place, before, chain, rest))
-        out.append(first + lines[0])
-        out += ["\n" + (rest + line if line else rest.rstrip()) for line in lines[1:]]
+        out.append(first + (_indented(text, rest) if rest else text))
+
+    def rest(self, container: int) -> str:
+        """What stands before all lines but the first of what is in a container."""
+        found = self.prefixes.get(container)
+        if found is None:
+            step = "> " if self.tag(container) == _QUOTE else self.indents.get(container, "")
+            found = self.prefixes[container] = self.rest(int(self.chosen.up[container])) + step
+        return found
 
     def tag(self, node: int) -> int:
         return int(self.tree.tag[node]) if node >= 0 else 0
@@ -118,7 +127,7 @@ class _Writer:
             for node, other in zip(chain, self.chosen.chain(self.container[before]), strict=False):
                 if node != other:
                     break
-                blank += "> " if self.tag(node) == _QUOTE else self.indents.get(node, "")
+                blank = self.rest(node)
         return f"\n{blank.rstrip()}\n"
 
     def lines(self, place: int) -> list[str]:
@@ -129,7 +138,7 @@ class _Writer:
             # Empty lines at the front are dropped, indentation is not.
             text = text[text.rfind("\n", 0, len(text) - len(text.lstrip(" \t\n"))) + 1 :]
             fence = inline.fence(text)
-            return [fence + self.language(place), *text.split("\n"), fence]
+            return [fence + self.language(place), text, fence]
         if self.kind[place] == HEADING:
             return [" ".join(self.heading(place))]
         lines = [line.strip() for line in self.body(place).split("\n")]
@@ -138,7 +147,8 @@ class _Writer:
     def heading(self, place: int) -> tuple[str, str]:
         """The number signs of a heading's level, and its text."""
         text = " ".join(self.body(place, layout.STRONG).split("\n")).strip()
-        return "#" * (self.tag(self.node[place]) - _H1 + 1), _CLOSING.sub(r"\\\1", text)
+        text = _CLOSING.sub(r"\\\1", text) if text.endswith("#") else text
+        return "#" * (self.tag(self.node[place]) - _H1 + 1), text
 
     def body(self, place: int, without: int = 0) -> str:
         first, end, stop = self.chosen.extent(place)
@@ -183,27 +193,33 @@ class _Writer:
                 self.skip(cells, spanned)
                 text = self.pieces(first, end, NO_END, self.chosen.held)
                 width, height = self.span(node)
+                self.room -= width - 1
                 if height > 1:
+                    self.room -= width
                     spanned.update({len(cells) + column: height - 1 for column in range(width)})
                 cells.append(" ".join(text.split("\n")).strip().replace("|", "\\|"))
                 cells += [""] * (width - 1)
             self.skip(cells, spanned)
             rows.append(cells)
         width = max(1, *map(len, rows))
-        lines = ["| " + " | ".join(cells + [""] * (width - len(cells))) + " |" for cells in rows]
+        rows[0] += [""] * (width - len(rows[0]))
+        self.room -= sum(width - len(cells) for cells in rows)
+        if self.room >= 0:
+            rows = [cells + [""] * (width - len(cells)) for cells in rows]
+        lines = ["| " + " | ".join(cells) + " |" for cells in rows]
         return [lines[0], "|" + " --- |" * width, *lines[1:]]
 
-    @staticmethod
-    def skip(cells: list[str], spanned: dict[int, int]) -> None:
+    def skip(self, cells: list[str], spanned: dict[int, int]) -> None:
         """Leaves the places empty that a cell of an earlier row reaches into."""
-        while spanned.get(len(cells), 0) > 0:
+        while self.room > 0 and spanned.get(len(cells), 0) > 0:
+            self.room -= 1
             spanned[len(cells)] -= 1
             cells.append("")
 
     def span(self, node: int) -> tuple[int, int]:
         """Columns and rows of a cell, within reason."""
         start, stop = int(self.tree.start[node]), int(self.tree.stop[node])
-        if stop - start < 12 or b"span" not in self.tree.source[start:stop].lower():
+        if stop - start < 12 or self.room <= 0 or b"span" not in self.tree.source[start:stop].lower():
             return 1, 1
         given = self.tree.attributes(node)
         return _natural(given.get("colspan", ""), 50), _natural(given.get("rowspan", ""), 500)
@@ -226,6 +242,18 @@ class _Writer:
             if language:
                 return language
         return ""
+
+
+def _indented(text: str, rest: str) -> str:
+    """A text with something before each of its lines but the first, without the spaces at its end where the line is empty."""
+    start, empty = "\n" + rest, "\n" + rest.rstrip()
+    indented = text.replace("\n", start)
+    if "\n\n" in text or text.endswith("\n"):
+        for _ in range(2):  # every other one of several in a row is seen at a time
+            indented = indented.replace(start + "\n", empty + "\n")
+        if indented.endswith(start):
+            indented = indented[: -len(start)] + empty
+    return indented
 
 
 _LANGUAGE = re.compile(

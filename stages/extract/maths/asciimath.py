@@ -12,7 +12,7 @@ from curate.stages.extract.maths import symbols
 MAX_DEPTH = 60
 MAX_CHARS = 5_000
 """A longer one is no formula."""
-MAX_ASCIIMATH = 100_000
+MAX_ASCIIMATH = 50_000
 """Characters of AsciiMath that are read of one page's elements, and as many of its text: its grammar costs most of all."""
 
 _CONSTANTS = {
@@ -113,6 +113,8 @@ _TALL = re.compile(r"\\(?:frac|sum|prod|int|oint|big|begin|sqrt|over|under)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _BRACKET = re.compile(r"\s*([(\[{])")
 _SPACE = re.compile(r"\s+")
+_CONTROL_WORD = re.compile(r"\\[A-Za-z]+\Z")
+_ATOM = re.compile(r"\\?[A-Za-z]+|.|\\operatorname\{\w+\}|\d+(?:\.\d+)?|\\mathbb\{.\}")
 _NAMES = {*_CONSTANTS, *_FUNCTIONS, *_UNARY, *_BINARY, *_TEXTS, *_OPEN, *_CLOSE, "|", "_", "^", "/", "||"}
 _BY_FIRST = {
     first: re.compile("|".join(re.escape(name) for name in sorted(_NAMES, key=len, reverse=True) if name[0] == first))
@@ -352,11 +354,11 @@ def _bare(tex: str) -> str:
 
 
 def _single(tex: str) -> bool:
-    return re.fullmatch(r"\\?[A-Za-z]+|.|\\operatorname\{\w+\}|\d+(?:\.\d+)?|\\mathbb\{.\}", tex) is not None
+    return _ATOM.fullmatch(tex) is not None
 
 
 def _base(tex: str) -> str:
-    simple = isinstance(tex, _Fenced) or re.match(r"\\(?:under|over)brace", tex) or not tex
+    simple = isinstance(tex, _Fenced) or tex.startswith(("\\underbrace", "\\overbrace")) or not tex
     return (tex or "{}") if simple else "{" + tex + "}"
 
 
@@ -368,7 +370,7 @@ def _join(parts: list[str]) -> str:
     out = ""
     pieces: list[str] = []
     for part in parts:
-        if part and re.search(r"\\[A-Za-z]+\Z", out[-40:]) and part[0].isalpha():
+        if part and _CONTROL_WORD.search(out[-40:]) and part[0].isalpha():
             pieces.append(" ")
         if part:
             pieces.append(part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -20,7 +21,7 @@ MAX_HITS = 200_000
 """Marks beyond so many are not looked at."""
 MAX_CANDIDATES = 60_000
 """Elements with a mark beyond so many are not looked at."""
-MAX_CONVERTED = 100_000
+MAX_CONVERTED = 80_000
 """What is spent on converting the MathML of one page: one for a node, one for every ten bytes; a formula beyond comes from its
 annotation or alternative text alone. A page of 1,000 formulas without either spends 40,000."""
 MAX_READ = 4_000_000
@@ -289,12 +290,10 @@ class _Search:
     def annotation(self, node: int) -> str:
         """The TeX annotation of a `math` element."""
         tree = self.tree
-        for child in tree.children(node):
+        for child in islice(tree.children(node), 20):
             if tree.name(child).rpartition(":")[2] != "semantics":
                 continue
-            for number, below in enumerate(tree.children(child)):
-                if number > 20:
-                    break
+            for below in islice(tree.children(child), 20):
                 if tree.name(below).rpartition(":")[2] == "annotation":
                     encoding = tree.attributes(below).get("encoding", "").strip().lower()
                     if encoding in _TEX_ENCODINGS:

@@ -110,6 +110,11 @@ def test_what_cannot_be_is_refused_with_the_reason() -> None:
         ({"engine": "curate", "union": {"least_words": 3}}, "but engine is curate"),
         ({"engine": "union", "output": "markdown"}, "resiliparse cannot write markdown"),
         ({"engine": "a:b", "output": "markdown"}, "a:b cannot write markdown"),
+        ({"links": True}, "set output to markdown"),
+        (
+            {"engine": "trafilatura", "output": "markdown", "links": True},
+            "links are written into the Markdown of engine curate",
+        ),
         ({"engine": "union", "union": {"engines": ["curate"]}}, "at least 2"),
         ({"engine": "union", "union": {"engines": ["curate", "curate"]}}, "named twice"),
         ({"engine": "union", "union": {"engines": ["curate", "union"]}}, "no engine named 'union'"),
@@ -206,3 +211,11 @@ def test_every_document_names_the_engine_whose_text_it_is(shelf: Any) -> None:
 )
 def test_text_is_tidied_without_losing_indentation(text: str, tidied: str) -> None:
     assert charset.tidy(text) == tidied
+
+
+def test_markdown_holds_the_targets_of_links_where_that_is_asked_for() -> None:
+    words = "The harbour was rebuilt after the storm, as the council had promised in the spring of that year. "
+    page = f'<article><h1>Harbour</h1><p>{words * 3}<a href="https://example.org/plan">The plan</a> is public.</p></article>'
+    assert "[The plan](https://example.org/plan)" in extract(page, output="markdown", links=True).text
+    assert "example.org" not in extract(page, output="markdown").text
+    assert "The plan is public." in extract(page, output="markdown").text
