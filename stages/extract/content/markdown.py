@@ -17,6 +17,8 @@ MAX_SPECIAL = 400_000
 stands beyond is escaped wherever it may have any, and loses its styles and line breaks."""
 MAX_CELLS = 300_000
 """Places of one page's tables that are filled up for cells that span several, and so that all rows are of one length."""
+MAX_ADDRESSES = 4_000_000
+"""Characters of the addresses of one page's links, each as often as it is written: a link around many paragraphs is one in each."""
 MAX_INDENT = 4_000_000
 """Characters of indents in one listing; one of more is written outside of its list."""
 
@@ -46,7 +48,7 @@ class _Writer:
         self.prefixes: dict[int, str] = {-1: ""}
         self.addresses: dict[int, str] = {-1: ""}
         self.turn = False
-        self.left, self.room = MAX_SPECIAL, MAX_CELLS
+        self.left, self.room, self.addressed = MAX_SPECIAL, MAX_CELLS, 0
 
     def write(self) -> str:
         out: list[str] = []
@@ -173,7 +175,9 @@ class _Writer:
         anchor = int(self.tree.anchor[node])
         if anchor not in self.addresses:
             self.addresses[anchor] = inline.address(self.target(anchor))
-        return self.addresses[anchor]
+        found = self.addresses[anchor]
+        self.addressed += len(found)
+        return found if self.addressed <= MAX_ADDRESSES else ""
 
     def target(self, anchor: int) -> str:
         tag = self.tree.source[int(self.tree.start[anchor]) : int(self.tree.stop[anchor])]
@@ -238,6 +242,8 @@ class _Writer:
             nodes.append(above)
             above = int(tree.parent[above])
         for each in nodes:
+            if tree.stop[each] - tree.start[each] < _SHORTEST:
+                continue
             language = language_of(tree.attributes(each), tree.name(each) in ("pre", "code"))
             if language:
                 return language
@@ -261,6 +267,7 @@ _LANGUAGE = re.compile(
     r"([A-Za-z][\w+#.-]{0,24}|[cCrRdD])(?=[\s;,]|$)"
 )
 _HLJS = re.compile(r"(?:^|\s)(?:hljs|sourceCode|src|prettyprint)\s+(?:src-)?([a-z][\w+#-]{0,15})(?=\s|$)")
+_SHORTEST = len("<p lang=c>")
 _NO_LANGUAGE = re.compile(
     "none|text|plain|plaintext|plain-text|default|notranslate|nohighlight|no-highlight|auto|code|pre|highlight|line-numbers|"
     "linenums|lines|inline|copy|block|wrap|wrapper|container|box|toolbar|undefined|unknown|raw|txt"

@@ -27,7 +27,7 @@ annotation or alternative text alone. A page of 1,000 formulas without either sp
 MAX_READ = 4_000_000
 """What is spent on one page's elements that may be formulas: the bytes of their start tags and of the content that is read, and
 `EACH` for every one of them. What stands beyond is taken as text. A page of 2,000 formulas spends 1,000,000."""
-EACH, EACH_REFERENCE, EACH_TREE = 200, 8, 1_000
+EACH, EACH_REFERENCE, EACH_TREE = 250, 8, 1_000
 """What is spent on an element, on each character of its start tag that may begin an attribute, a value or a reference, and
 on MathML that stands in an attribute."""
 MAX_EXTENT = 20 * MAX_TEX

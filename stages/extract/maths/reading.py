@@ -26,7 +26,7 @@ EACH_SCRIPT = 1_000
 """What a script counts for besides its characters."""
 MAX_KEYS, MAX_PAIRS = 20, 20
 """Settings that are read in one script, and delimiters that a page may set."""
-MAX_WORK = 400_000
+MAX_WORK = 300_000
 """What is spent on reading one page's text: one for each token, `EACH` for each formula and one for every 16 of its characters.
 What stands beyond is taken as it is, its dollars escaped. A page of 2,000 formulas spends 50,000."""
 EACH = 12
