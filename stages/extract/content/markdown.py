@@ -18,7 +18,8 @@ stands beyond is escaped wherever it may have any, and loses its styles and line
 MAX_CELLS = 300_000
 """Places of one page's tables that are filled up for cells that span several, and so that all rows are of one length."""
 MAX_ADDRESSES = 4_000_000
-"""Characters of the addresses of one page's links, each as often as it is written: a link around many paragraphs is one in each."""
+"""Characters of the addresses of one page's links, each as often as it is written: a link around many paragraphs is one in each
+of them."""
 MAX_INDENT = 4_000_000
 """Characters of indents in one listing; one of more is written outside of its list."""
 
