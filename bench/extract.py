@@ -190,20 +190,26 @@ def measure(given: argparse.Namespace, console: Console) -> dict[str, Any]:
         print_set(console, name, found, names, base)
     if not given.no_worst:
         alone = [name for name in names if not name.startswith(extractors.CASCADE)]
+        if "curate" in alone:
+            alone.insert(alone.index("curate") + 1, extractors.MARKDOWN)
         result["worst"] = {name: hostile_pages.run_all(name, _model_option(name, given)) for name in alone}
         print_worst(console, result["worst"])
     return result
 
 
 def _model_option(engine: str, given: argparse.Namespace) -> list[str]:
-    return ["--model", str(given.folds)] if engine == "curate" and given.folds and given.folds.is_file() else []
+    ours = engine in ("curate", extractors.MARKDOWN)
+    return ["--model", str(given.folds)] if ours and given.folds and given.folds.is_file() else []
 
 
 def one(arguments: Sequence[str]) -> None:
     """`--one ENGINE PAGE [--model FILE]`: one engine on one hostile page; JSON on the last line."""
     name, page, *rest = arguments
     model = Path(rest[1]) if rest[:1] == ["--model"] else None
-    engine = extractors.curate_engine(model) if name == "curate" else PEERS[name][1]()
+    if name in PEERS:
+        engine = PEERS[name][1]()
+    else:
+        engine = extractors.curate_engine(model, markdown=name == extractors.MARKDOWN)
     print(json.dumps(hostile_pages.run_one(engine, page)), flush=True)
 
 

@@ -28,7 +28,11 @@ CASCADE = "curate+"
 """A name such as `curate+0.6` is curate with trafilatura asked where confidence is lower."""
 
 
-def curate_engine(model: Path | None, cascade: float = 0.0) -> Engine:
+MARKDOWN = "curate, Markdown"
+"""The engine `curate` writing Markdown: on the hostile pages, where that costs more."""
+
+
+def curate_engine(model: Path | None, cascade: float = 0.0, markdown: bool = False) -> Engine:
     """Our engine with a given model file, or with the one that ships; below a confidence of `cascade` trafilatura's text is
     taken if it has one. Raises UsageError where there is no model."""
     extract_page = load("curate.stages.extract.content:extract_page")
@@ -37,7 +41,7 @@ def curate_engine(model: Path | None, cascade: float = 0.0) -> Engine:
     second = _trafilatura()
 
     def engine(source: Source, url: str | None) -> str:
-        found = extract_page(source.utf8, url, model=loaded)
+        found = extract_page(source.utf8, url, markdown=markdown, model=loaded)
         return (second(source, url) or found.text) if found.confidence < cascade else found.text
 
     return engine

@@ -36,6 +36,10 @@ def _wrapped(body: str) -> str:
     return f"<!DOCTYPE html><html><head><title>Page</title></head><body><article>{prose}{body}{prose}</article></body></html>"
 
 
+_MANY = (8 << 20) - 1500
+"""Bytes of a flood that with what stands around it is not longer than a page may be."""
+_MATHJAX = "<script src=MathJax.js></script><p>"
+
 PAGES: dict[str, Callable[[], str]] = {
     "100,000 nested div": lambda: "<div>" * 100_000 + "deep" + "</div>" * 100_000,
     "100,000 nested span, never closed": lambda: "<span>x" * 100_000,
@@ -60,6 +64,20 @@ PAGES: dict[str, Callable[[], str]] = {
     "50,000 nested mrow": lambda: "<math>" + "<mrow>" * 50_000 + "<mi>x</mi>",
     "JSON-LD 100,000 deep": lambda: '<script type="application/ld+json">' + '{"a":[' * 100_000 + "</script>",
     "10 MB in <pre>": lambda: "<pre>" + "    code(line)\n" * 660_000 + "</pre>",
+    "8 MiB of *_`": lambda: "<p>" + "*_`" * (_MANY // 3),
+    "8 MiB of $": lambda: _MATHJAX + "$" * _MANY,
+    "8 MiB of $x$": lambda: _MATHJAX + "$x$ " * (_MANY // 4),
+    "8 MiB of \\(": lambda: _MATHJAX + r"\(" * (_MANY // 2),
+    "8 MiB of AsciiMath": lambda: (
+        _MATHJAX.replace("MathJax.js", "MathJax.js?config=AM_CHTML") + "`x/y` " * (_MANY // 6)
+    ),
+    "8 MiB of <math>": lambda: "<p>" + "<math><mi>x</mi></math>" * (_MANY // 23),
+    "8 MiB of nested <math>": lambda: "<p>" + "<math><mfrac><mn>1</mn>" * (_MANY // 23),
+    "8 MiB of pictures of formulas": lambda: "<p>" + '<img class=tex alt="x^2">' * (_MANY // 25),
+    "8 MiB of <code> with backticks": lambda: _MATHJAX + "<code>`` `</code>" * (_MANY // 17),
+    "50,000 styled list items": lambda: "<ul>" + "<li><b>one</b> <i>*two*</i> <code>three</code>" * 50_000,
+    "50,000 nested quotations": lambda: "<blockquote>quoted words" * 50_000,
+    "a table of wide cells": lambda: "<table>" + ("<tr>" + "<td colspan=50 rowspan=500>x" * 300) * 900,
 }
 
 

@@ -13,7 +13,7 @@ from curate.stages.extract.dom import Tree
 BlockText = Callable[[str], str]
 NO_END = 1 << 31
 
-MAX_PIECES, MAX_COMPOSED = 20_000, 40_000
+MAX_PIECES, MAX_COMPOSED = 20_000, 30_000
 """Pieces of one paragraph, and of all a page's paragraphs and cells, that are written with their styles; more lose them."""
 
 

@@ -12,7 +12,7 @@ from curate.stages.extract.content.chosen import NO_END, Chosen
 from curate.stages.extract.content.layout import BULLET, CODE, HEADING, PARAGRAPH, ROW
 from curate.stages.extract.dom import tags
 
-MAX_SPECIAL = 400_000
+MAX_SPECIAL = 200_000
 """Characters of one page that may have a meaning in Markdown and are looked at one by one (a line's end counts for three). What
 stands beyond is escaped wherever it may have any, and loses its styles and line breaks."""
 MAX_CELLS = 300_000
@@ -160,9 +160,9 @@ class _Writer:
         return self.pieces(first, end, stop, None, without)
 
     def pieces(self, first: int, end: int, stop: int, held: np.ndarray | None, without: int = 0) -> str:
-        nodes = self.blocks.pieces[:, 0]
+        nodes, linked = self.blocks.pieces[:, 0], self.links and without != _ALL_STYLES
         return self.text(inline.mark(
-            (gap, text, int(self.styles[piece]) & ~without, self.address(int(nodes[piece])) if self.links else "")
+            (gap, text, int(self.styles[piece]) & ~without, self.address(int(nodes[piece])) if linked else "")
             for gap, text, piece in self.chosen.spans(first, end, stop, held)
         ))  # fmt: skip
 
@@ -196,7 +196,8 @@ class _Writer:
             cells: list[str] = []
             for node, first, end in self.chosen.cells.get(place, ()):
                 self.skip(cells, spanned)
-                text = self.pieces(first, end, NO_END, self.chosen.held)
+                without = 0 if self.chosen.may_compose(first, end) else _ALL_STYLES
+                text = self.pieces(first, end, NO_END, self.chosen.held, without)
                 width, height = self.span(node)
                 self.room -= width - 1
                 if height > 1:
@@ -268,6 +269,7 @@ _LANGUAGE = re.compile(
     r"([A-Za-z][\w+#.-]{0,24}|[cCrRdD])(?=[\s;,]|$)"
 )
 _HLJS = re.compile(r"(?:^|\s)(?:hljs|sourceCode|src|prettyprint)\s+(?:src-)?([a-z][\w+#-]{0,15})(?=\s|$)")
+_ALL_STYLES = layout.STRONG | layout.EMPHASIS | layout.CODE_STYLE
 _SHORTEST = len("<p lang=c>")
 _NO_LANGUAGE = re.compile(
     "none|text|plain|plaintext|plain-text|default|notranslate|nohighlight|no-highlight|auto|code|pre|highlight|line-numbers|"
