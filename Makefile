@@ -8,7 +8,7 @@ DEMO ?= demo
 DATA ?= $(or $(CURATE_DATA),../shared/data)
 CURATE := $(BIN)/curate
 
-.PHONY: demo bench bench-extract bench-filter test test-all check lint types imports format setup clean help
+.PHONY: demo bench bench-extract bench-filter bench-dedup test test-all check lint types imports format setup clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -64,6 +64,10 @@ bench-extract: $(VENV)/.dev ## accuracy and time of every extraction engine (DAT
 
 bench-filter: $(VENV)/.dev ## ms a document by signal, decisions, PII, re-threshold (DATA=archives PEER=a Python with datatrove and spaCy)
 	$(BIN)/python bench/filter.py "$(DATA)" --docs $(if $(PEER),--peer-python "$(PEER)")
+
+bench-dedup: $(VENV)/.dev ## signature speed, recall by similarity, precision (PEER=a Python with rensa and datasketch)
+	$(BIN)/python bench/dedup.py $(if $(PEER),--peer-python "$(PEER)")
+	$(BIN)/python bench/dedup_sketches.py
 
 clean: ## removes the demo and caches, not .venv
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from curate.pipeline.commands_dedup import dedup
 from curate.pipeline.commands_filter import what_if
 from curate.pipeline.commands_shipped import classifier, recipes, signals
 from curate.pipeline.errors import CurateError, UsageError
@@ -278,7 +279,7 @@ def why(record: str, workspace: str, as_json: bool) -> None:
     say(as_json, {"story": story}, *story_lines(story))
 
 
-for _command in (what_if, signals, recipes, classifier):
+for _command in (what_if, dedup, signals, recipes, classifier):
     main.add_command(_command)
 
 

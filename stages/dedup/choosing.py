@@ -1,27 +1,27 @@
-"""Steps `members`, `choices` and `verdicts`: which page of each cluster stays, and what that means for every shard.
+"""Steps `choices` and `verdicts`: which page of each cluster stays, and what that means for every shard.
 
-The pages of a cluster lie in many shards, so they are brought together by cluster and the answers back by shard: two
-shuffles of small rows, each task bounded. A cluster of any size costs its own rows: pass one keeps a row a cluster, pass two
-compares the pages with it in pieces.
+A cluster of any size costs its own rows: pass one keeps a row a cluster, the last compares the pages with it in pieces.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
-from curate.stages.dedup.clusters import ORDER_COLUMNS, firsts
+from curate.stages.dedup.clusters import first_of_all, keep_order, order_columns
+from curate.stages.dedup.columns import fixed_bytes
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.ids import read_shadows
-from curate.stages.dedup.linking import COMPONENTS
+from curate.stages.dedup.members import member_schema, read_members
 from curate.stages.dedup.minhash import estimate
-from curate.stages.dedup.signing import signature_schema
+from curate.stages.dedup.reporting import Figures, as_json
 from curate.stages.partitions import PartWriter, read_part
 
 CHOICES = pa.schema(
@@ -41,89 +41,59 @@ VERDICTS = pa.schema(
         ("row", pa.int64()),
         *(field for field in CHOICES if field.name != "document"),
         ("shadowed", pa.bool_()),
+        ("reason", pa.string()),
         ("source", pa.string()),
         ("offset", pa.int64()),
     ]
 )
-"""The same by row, and with them the pages that go for their id: `shadowed`, with the place of the page that stays."""
-
-
-def member_schema(config: DedupConfig) -> pa.Schema:
-    """What `members` brings together: components, and of the signatures what chooses and compares."""
-    fields = [*COMPONENTS, *(signature_schema(config).field(name) for name in _columns(config))]
-    return pa.schema(fields)
-
-
-def _columns(config: DedupConfig) -> list[str]:
-    return [*ORDER_COLUMNS, *(["sketch"] if config.minhash.enabled else [])]
-
-
-def write_members(context: Context) -> Counts:
-    """The pages of a group that have copies, a part for some of the clusters each."""
-    config: DedupConfig = context.config
-    params = context.task.params
-    with context.open(context.input("components")) as stream:
-        found = pa.concat_tables([COMPONENTS.empty_table(), *read_part(stream, params["group"])])
-    documents = found.column("document").to_numpy()
-    pieces = []
-    base = params["base"]
-    counts = Counts()
-    for file, rows in zip(context.task.inputs["signatures"], params["rows"], strict=True):
-        start, end = np.searchsorted(documents, [base, base + rows]).tolist()
-        if end > start:
-            with context.open(file) as stream:
-                table = pq.read_table(stream, columns=_columns(config))
-            pieces.append(table.take(pa.array(documents[start:end] - base)))
-        base += rows
-        counts.records += rows
-        context.progress(rows)
-    members = member_schema(config).empty_table()
-    if pieces:
-        signed = pa.concat_tables(pieces)
-        members = pa.table([*found.columns, *signed.columns], names=[*found.column_names, *signed.column_names])
-    with context.create("members") as output, PartWriter(output, member_schema(config)) as writer:
-        writer.scatter(members, members.column("label").to_numpy() % params["parts"])
-    counts.kept = counts.records
-    return counts
+"""The same by row, and with them the pages that go for their id or URL: `shadowed`, with the reason and the place of the page
+that stays."""
 
 
 def write_choices(context: Context) -> Counts:
-    """For each page of this part's clusters whether it stays, a part for each group."""
+    """For each page of this part's clusters whether it stays, a part for each group; and the part's figures."""
     config: DedupConfig = context.config
-    part = context.task.params["part"]
     counts = Counts()
     started = time.perf_counter()
-    best = _kept(context, part)
+    columns = ["document", "label", *order_columns(config.keep), *(["sketch"] if config.minhash.enabled else [])]
+    order = keep_order(config.keep, config.scope)
+    empty = member_schema(config).empty_table().select(columns)
+    best = first_of_all((piece for _, piece in _pieces(context, columns)), empty, order)
+    labels = best.column("label").to_numpy()
+    sizes = np.zeros(len(labels), np.int64)
+    for _, piece in _pieces(context, ["label"]):
+        sizes += np.bincount(np.searchsorted(labels, piece.column("label").to_numpy()), minlength=len(labels))
+    figures = Figures(sizes)
     with context.create("choices") as output, PartWriter(output, CHOICES) as writer:
-        for group, file in enumerate(context.task.inputs["members"]):
-            with context.open(file) as stream:
-                for piece in read_part(stream, part):
-                    writer.write(group, compare(piece, best, config))
-                    counts.records += piece.num_rows
+        for group, piece in _pieces(context, columns):
+            chosen = compare(piece, best, sizes, config)
+            index = np.searchsorted(labels, piece.column("label").to_numpy())
+            figures.add(index, chosen.column("similarity"))
+            writer.write(group, chosen.filter(pa.array(sizes[index] > 1)))
+            counts.records += piece.num_rows
+    with context.create("figures") as output:
+        output.write(as_json(figures.of_part(best.column("id"))))
     counts.kept = counts.records
     counts.seconds["choose"] += time.perf_counter() - started
     return counts
 
 
-def _kept(context: Context, part: int) -> pa.Table:
-    """The page that stays of each cluster of a part, sorted by label."""
-    config: DedupConfig = context.config
-    columns = ["document", "label", *_columns(config)]
-    best = member_schema(config).empty_table().select(columns)
-    waiting: list[pa.Table] = []
-    rows = 0
-    for file in context.task.inputs["members"]:
-        with context.open(file) as stream:
-            for piece in read_part(stream, part, columns):
-                waiting.append(piece.select(columns))
-                rows += piece.num_rows
-                if rows > max(_WAITING_ROWS, best.num_rows):  # each sort costs no more than what came since the last
-                    best, waiting, rows = firsts(pa.concat_tables([best, *waiting]), config.keep), [], 0
-    return firsts(pa.concat_tables([best, *waiting]), config.keep)
+def _pieces(context: Context, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    """The part's members with their group; `label` is that of verification where there was one."""
+    verified = context.task.inputs.get("verified")
+    with ExitStack() as stack:
+        labels = [stack.enter_context(context.open(file)) for file in verified or ()]
+        for group, pieces in read_members(context, columns):
+            if not verified:
+                yield from ((group, piece) for piece in pieces)
+                continue
+            for piece, label in zip(pieces, read_part(labels[0], group), strict=True):
+                yield group, piece.set_column(columns.index("label"), "label", label.column("label"))
 
 
-def compare(members: pa.Table, best: pa.Table, config: DedupConfig) -> pa.Table:
-    """By CHOICES: each member against the page that stays of its cluster; `best` is sorted by label."""
+def compare(members: pa.Table, best: pa.Table, sizes: Any, config: DedupConfig) -> pa.Table:
+    """By CHOICES: each member against the page that stays of its cluster; `best` is sorted by label, `sizes` are
+    those of its clusters."""
     index = np.searchsorted(best.column("label").to_numpy(), members.column("label").to_numpy())
 
     def both(name: str) -> tuple[Any, Any]:
@@ -140,7 +110,7 @@ def compare(members: pa.Table, best: pa.Table, config: DedupConfig) -> pa.Table:
     return pa.table(
         [
             documents,
-            members.column("size"),
+            sizes[index],
             documents == stays,
             best.column("id").take(pa.array(index)),
             equal,
@@ -151,26 +121,15 @@ def compare(members: pa.Table, best: pa.Table, config: DedupConfig) -> pa.Table:
 
 
 _COMPARED_AT_A_TIME = 10_000
-_WAITING_ROWS = 100_000
 
 
 def _similarity(members: pa.ChunkedArray, best: pa.ChunkedArray, index: Any, config: DedupConfig) -> Any:
-    one, other = (_matrix(column, config.minhash.permutations) for column in (members, best))
+    one, other = (fixed_bytes(column, config.minhash.permutations) for column in (members, best))
     pieces = [np.zeros(0)]
     for start in range(0, len(index), _COMPARED_AT_A_TIME):
         end = start + _COMPARED_AT_A_TIME
         pieces.append(estimate(one[start:end], other[index[start:end]]))
     return np.concatenate(pieces)
-
-
-def _matrix(column: pa.ChunkedArray, width: int) -> Any:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    data = array.buffers()[1]
-    if data is None:
-        return np.zeros((0, width), np.uint8)
-    return np.frombuffer(data, np.uint8, len(array) * width, array.offset * width).reshape(-1, width)
 
 
 def write_verdicts(context: Context) -> Counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numba
@@ -12,17 +13,32 @@ import pyarrow.compute as pc
 Array = np.ndarray[Any, Any]
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 
+SortKeys = list[tuple[str, str]]
+
 _FIRST = [("date", "ascending"), ("snapshot", "ascending"), ("id", "ascending")]
 # pages without an id (the step `ids` leaves each other id once a snapshot): by content, never by position
 _TIES = [("hash_high", "ascending"), ("hash_low", "ascending"), ("tie", "ascending")]
-ORDER = {
-    "first": [*_FIRST, *_TIES],
-    "longest": [("length", "descending"), *_FIRST, *_TIES],
-    "newest": [("date", "descending"), ("snapshot", "descending"), ("id", "ascending"), *_TIES],
+_KEEP = {
+    "first": _FIRST,
+    "longest": [("length", "descending"), *_FIRST],
+    "newest": [("date", "descending"), ("snapshot", "descending"), ("id", "ascending")],
+    "quality": [("quality", "descending"), *_FIRST],
 }
-"""By `keep`: the columns by which the page that stays comes first in its cluster; nulls come last."""
-ORDER_COLUMNS = ("id", "date", "snapshot", "length", "tie", "hash_high", "hash_low")
-"""The columns that `firsts` needs beside `label`."""
+_SEEN = ("id", "date", "snapshot", "length", "tie", "hash_high", "hash_low")
+
+
+def keep_order(keep: str, scope: str = "snapshot") -> SortKeys:
+    """The columns by which the page that stays comes first in its cluster; nulls come last.
+
+    With the scope `newest-first` a page of a later snapshot always comes before one of an earlier.
+    """
+    newest = [("snapshot", "descending")] if scope == "newest-first" else []
+    return [*newest, *(key for key in _KEEP[keep] if not newest or key[0] != "snapshot"), *_TIES]
+
+
+def order_columns(keep: str) -> list[str]:
+    """The columns of a page that `firsts` needs beside those it is grouped by."""
+    return [*_SEEN, *(["quality"] if keep == "quality" else [])]
 
 
 def links(keys: Array, checks: Array, documents: Array) -> tuple[Array, Array, Array]:
@@ -78,7 +94,7 @@ def _link(documents, same):  # type: ignore[no-untyped-def]
 
 
 class Clusters:
-    """Union-find over the documents 0 … count - 1: 4 bytes a document (8 beyond 2^31 documents), and as many for sizes."""
+    """Union-find over the documents 0 … count - 1: 4 bytes a document (8 beyond 2^31 documents)."""
 
     def __init__(self, count: int) -> None:
         self._parent = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
@@ -92,29 +108,48 @@ class Clusters:
         _flatten(self._parent)
         return self._parent
 
-    def sizes(self) -> Array:
-        """For each document that is the smallest of its cluster the cluster's size, else 0."""
-        sizes = np.zeros_like(self._parent)
-        _count(self.labels(), sizes)
-        return sizes
+    def clustered(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """For each document whether its cluster has another."""
+        labels = self.labels()
+        several = np.zeros(len(labels), np.bool_)
+        _mark(labels, several)
+        return several
+
+
+_AT_ONCE = 512
 
 
 @numba.njit(cache=True, nogil=True)
 def _join(parent, one, other):  # type: ignore[no-untyped-def]
-    for pair in range(len(one)):
-        a = one[pair]
-        b = other[pair]
-        while parent[a] != a:
-            parent[a] = parent[parent[a]]  # path halving
-            a = parent[a]
-        while parent[b] != b:
-            parent[b] = parent[parent[b]]
-            b = parent[b]
-        # the smaller is the root: the labels do not depend on the order of the pairs
-        if a < b:
-            parent[b] = a
-        elif b < a:
-            parent[a] = b
+    above = np.empty((_AT_ONCE, 2), parent.dtype)
+    for start in range(0, len(one), _AT_ONCE):
+        count = min(_AT_ONCE, len(one) - start)
+        # loads that do not wait for each other: the array is far larger than any cache
+        for pair in range(count):
+            above[pair, 0] = parent[one[start + pair]]
+            above[pair, 1] = parent[other[start + pair]]
+        for pair in range(count):
+            above[pair, 0] = parent[above[pair, 0]]
+            above[pair, 1] = parent[above[pair, 1]]
+        for pair in range(count):
+            a = above[pair, 0]
+            b = above[pair, 1]
+            if a == b:
+                continue
+            # path halving; a root may have got a parent since it was loaded, which is then the smaller
+            parent[one[start + pair]] = min(a, parent[one[start + pair]])
+            parent[other[start + pair]] = min(b, parent[other[start + pair]])
+            while parent[a] != a:
+                parent[a] = parent[parent[a]]
+                a = parent[a]
+            while parent[b] != b:
+                parent[b] = parent[parent[b]]
+                b = parent[b]
+            # the smaller is the root: the labels do not depend on the order of the pairs
+            if a < b:
+                parent[b] = a
+            elif b < a:
+                parent[a] = b
 
 
 @numba.njit(cache=True, nogil=True)
@@ -125,13 +160,35 @@ def _flatten(parent):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _count(labels, sizes):  # type: ignore[no-untyped-def]
+def _mark(labels, several):  # type: ignore[no-untyped-def]
     for document in range(len(labels)):
-        sizes[labels[document]] += 1
+        if labels[document] != document:
+            several[document] = True
+            several[labels[document]] = True
 
 
-def firsts(members: pa.Table, keep: str) -> pa.Table:
-    """The row of each `label` that stays, by the rule `keep` (see ORDER), sorted by label."""
-    order = pc.sort_indices(members, sort_keys=[("label", "ascending"), *ORDER[keep]])
-    labels = members.column("label").take(order).to_numpy()
-    return members.take(order.filter(pa.array(~_repeats(labels, np.arange(len(labels))))))
+def firsts(members: pa.Table, order: SortKeys, by: Sequence[str] = ("label",)) -> pa.Table:
+    """The row of each group of equal `by` that comes first by `order` (see `keep_order`), sorted by `by`."""
+    rows = pc.sort_indices(members, sort_keys=[*((name, "ascending") for name in by), *order])
+    again = np.ones(len(rows), np.bool_)
+    for name in by:
+        again &= _repeats(members.column(name).to_numpy(), rows.to_numpy())
+    return members.take(rows.filter(pa.array(~again)))
+
+
+_WAITING_ROWS = 100_000
+
+
+def first_of_all(
+    pieces: Iterable[pa.Table], empty: pa.Table, order: SortKeys, by: Sequence[str] = ("label",)
+) -> pa.Table:
+    """`firsts` of tables that are together too large: holds a row a group and as many that wait. `empty` has no rows."""
+    best = empty
+    waiting: list[pa.Table] = []
+    rows = 0
+    for piece in pieces:
+        waiting.append(piece)
+        rows += piece.num_rows
+        if rows > max(_WAITING_ROWS, best.num_rows):  # a sort costs no more than what came since the last
+            best, waiting, rows = firsts(pa.concat_tables([best, *waiting]), order, by), [], 0
+    return firsts(pa.concat_tables([best, *waiting]), order, by)

@@ -1,6 +1,6 @@
 """Step `ids`: the pages of a snapshot whose id another page of it has. A document's key is (snapshot, id): one of them stays.
 
-Memory: 12 bytes a page of the snapshot, 12 an id that comes again, 36 a page that goes, and `memory_mb` for the rest.
+Memory: 12 bytes a page of the snapshot, 12 an id that comes again, 48 a page that goes, and `memory_mb` for the rest.
 """
 
 from __future__ import annotations
@@ -22,9 +22,18 @@ from curate.pipeline.stage import Context
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.partitions import PartWriter, read_part
 
-SHADOWS = pa.schema([("document", pa.int64()), ("source", pa.string()), ("offset", pa.int64())])
-"""The pages that go, a part for each group, by number; `source` and `offset` say where the page of the same id that stays
-stands in the input."""
+SAME_ID = "duplicate_id"
+SHADOWS = pa.schema(
+    [
+        ("document", pa.int64()),
+        ("source", pa.string()),
+        ("offset", pa.int64()),
+        ("reason", pa.string()),
+        ("kept_id", pa.string()),
+    ]
+)
+"""The pages that go, a part for each group, by number; `source` and `offset` say where the page that stays stands in the
+input. `reason` is that of the ledger, `kept_id` null where it is the same id."""
 
 _ORDER = ("date", "hash_high", "hash_low", "source", "offset", "tie", "document")
 """Of the pages of an id the first by these stays, nulls last. `document` decides only where the same record came in twice."""
@@ -54,9 +63,9 @@ def write_ids(context: Context) -> Counts:
     repeated, often = repeats(hashes, memory // BYTES_A_HASH)
     counts.seconds["sort"] += time.perf_counter() - started
     started = time.perf_counter()
-    found = [_compact(SHADOWS.empty_table())]
-    for first, last in _passes(often, memory // BYTES_A_CANDIDATE):
-        found.append(_compact(shadowed(_candidates(context, hashes, ends, repeated[first:last]))))
+    found = [compact(SHADOWS.empty_table())]
+    for first, last in passes(often, memory // BYTES_A_CANDIDATE):
+        found.append(compact(shadowed(_candidates(context, hashes, ends, repeated[first:last]))))
     del hashes, repeated, often
     counts.seconds["compare"] += time.perf_counter() - started
     with context.create("ids") as output, PartWriter(output, SHADOWS) as writer:
@@ -107,12 +116,15 @@ def shadowed(candidates: pa.Table) -> pa.Table:
     rows = order.to_numpy()
     stays = candidates.select(["source", "offset"]).take(pa.array(rows[first]))
     goes = candidates.column("document").take(pa.array(rows[again]))
-    return pa.table([goes, *stays.columns], schema=SHADOWS)
+    reasons = pa.array([SAME_ID], pa.string()).take(pa.array(np.zeros(len(goes), np.int64)))
+    return pa.table([goes, *stays.columns, reasons, pa.nulls(len(goes), pa.string())], schema=SHADOWS)
 
 
-def _compact(shadows: pa.Table) -> pa.Table:
+def compact(shadows: pa.Table) -> pa.Table:
     """A page that goes costs its numbers alone: of paths there are few."""
-    return shadows.set_column(1, "source", shadows.column("source").dictionary_encode())
+    for place, name in ((1, "source"), (3, "reason")):
+        shadows = shadows.set_column(place, name, shadows.column(name).dictionary_encode())
+    return shadows
 
 
 def _hashes(context: Context, ends: Any) -> Any:
@@ -134,7 +146,7 @@ def _hashes(context: Context, ends: Any) -> Any:
     return hashes
 
 
-def _passes(often: Any, most: int) -> Iterator[tuple[int, int]]:
+def passes(often: Any, most: int) -> Iterator[tuple[int, int]]:
     """Ranges of the repeated hashes with at most `most` pages each, or one hash alone."""
     total = np.cumsum(often, dtype=np.int64)
     first = 0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,7 @@ import pyarrow.parquet as pq
 
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
-from curate.pipeline.workspace import Output
-from curate.stages.dedup.clusters import ORDER_COLUMNS, Clusters, firsts, links
+from curate.stages.dedup.clusters import Clusters, links
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.ids import read_shadows
 from curate.stages.partitions import PartWriter, read_part
@@ -23,12 +21,11 @@ KEYS = pa.schema([("key", pa.uint64()), ("check", pa.uint64()), ("document", pa.
 """A row for each key of each page with words that does not go for its id: band keys, and the exact hash's halves as `key`
 and `check` (0 for bands)."""
 EDGES = pa.schema([("smallest", pa.int64()), ("document", pa.int64())])
-COMPONENTS = pa.schema([("document", pa.int64()), ("label", pa.int64()), ("size", pa.int32())])
+"""Two pages that share a key; a part for each block of pages, that of `document`."""
+EDGES_AS = {"use_dictionary": False, "column_encoding": {"document": "DELTA_BINARY_PACKED"}}
+"""How they are written: numbers of which few come twice, those of `document` ascending."""
+COMPONENTS = pa.schema([("document", pa.int64()), ("label", pa.int64())])
 """The pages of clusters of two or more; a part for each group. `label` is the cluster's smallest page."""
-
-LARGEST = 20
-"""Clusters that the report names."""
-_EDGES_A_BATCH = 1 << 20
 
 
 def write_bands(context: Context) -> Counts:
@@ -61,8 +58,8 @@ def write_bands(context: Context) -> Counts:
     smallest, others, heads = links(*(keys.column(name).to_numpy() for name in KEYS.names))
     keys = keys.take(pa.array(heads))
     counts.seconds["link"] += time.perf_counter() - started
-    with context.create("links") as output:
-        _write_edges(output, smallest, others)
+    with context.create("links") as output, PartWriter(output, EDGES, **EDGES_AS) as writer:
+        writer.write(context.task.params["block"], pa.table([smallest, others], schema=EDGES))
     with context.create("bands") as output, PartWriter(output, KEYS) as writer:
         # the highest bits choose the part: equal keys always share one
         ranges = (keys.column("key").to_numpy() >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
@@ -102,100 +99,37 @@ def write_edges(context: Context) -> Counts:
     started = time.perf_counter()
     smallest, others, _ = links(*(keys.column(name).to_numpy() for name in KEYS.names))
     seconds = time.perf_counter() - started
-    with context.create("edges") as output:
-        _write_edges(output, smallest, others)
+    with context.create("edges") as output, PartWriter(output, EDGES, **EDGES_AS) as writer:
+        blocks = np.searchsorted(context.task.params["blocks"], others, side="right") - 1
+        writer.scatter(pa.table([smallest, others], schema=EDGES), blocks)
     counts = Counts(records=keys.num_rows, kept=keys.num_rows)
     counts.seconds["link"] += seconds
     return counts
 
 
-def _write_edges(output: Output, smallest: Any, others: Any) -> None:
-    with pq.ParquetWriter(output, EDGES, compression="zstd") as writer:
-        writer.write_table(pa.table([smallest, others], schema=EDGES), row_group_size=_EDGES_A_BATCH)
-
-
 def write_components(context: Context) -> Counts:
-    """The clusters of a scope, and what the report shows of them."""
-    groups: list[list[int]] = context.task.params["groups"]
-    documents = sum(map(sum, groups))
+    """The clusters of a scope that one task can hold."""
+    params = context.task.params
+    documents = params["end"] - params["start"]
     counts = Counts(records=documents, kept=documents)
     started = time.perf_counter()
     clusters = Clusters(documents)
     for file in context.task.inputs["edges"]:
-        with context.open(file) as stream, pq.ParquetFile(stream) as table:
-            for batch in table.iter_batches(batch_size=_EDGES_A_BATCH):
-                clusters.join(batch.column("smallest").to_numpy(), batch.column("document").to_numpy())
-    labels, sizes = clusters.labels(), clusters.sizes()
+        with context.open(file) as stream:
+            for piece in read_part(stream, 0):
+                clusters.join(piece.column("smallest").to_numpy(), piece.column("document").to_numpy())
+    labels, clustered = clusters.labels(), clusters.clustered()
     counts.seconds["union"] += time.perf_counter() - started
     with context.create("components") as output, PartWriter(output, COMPONENTS) as writer:
-        base = 0
-        for number, rows in enumerate(groups):
-            end = base + sum(rows)
-            members = base + np.flatnonzero(sizes[labels[base:end]] > 1)
-            found = labels[members]
-            writer.write(
-                number, pa.table([members, found.astype(np.int64), sizes[found].astype(np.int32)], schema=COMPONENTS)
-            )
-            base = end
-    with context.create("report") as output:
-        output.write(_json(_report(context, labels, sizes)))
+        write_groups(writer, labels, clustered, params)
     context.progress(documents)
     return counts
 
 
-def _report(context: Context, labels: Any, sizes: Any) -> dict[str, Any]:
-    """Figures of a scope's clusters: how many, of which sizes, the kept ids of the largest."""
-    roots = np.flatnonzero(sizes > 1)
-    by_size = sizes[roots]
-    histogram = []
-    low = 2
-    while len(by_size) and low <= by_size.max():
-        inside = (by_size >= low) & (by_size < 2 * low)
-        histogram.append(
-            {"from": low, "to": 2 * low - 1, "clusters": int(inside.sum()), "documents": int(by_size[inside].sum())}
-        )
-        low *= 2
-    largest = roots[np.argsort(-by_size, kind="stable")[:LARGEST]]
-    kept = dict(_kept_ids(context, labels, largest))
-    named = [{"kept_id": kept[root], "size": int(sizes[root])} for root in largest.tolist()]
-    return {
-        "schema_version": 1,
-        "scope": context.task.key,
-        "documents": len(labels),
-        "clusters": len(roots),
-        "clustered": int(by_size.sum()),
-        "removed": int(by_size.sum()) - len(roots),
-        "sizes": histogram,
-        "largest": sorted(named, key=lambda item: (-item["size"], item["kept_id"])),
-    }
-
-
-def _kept_ids(context: Context, labels: Any, roots: Any) -> Iterable[tuple[int, str]]:
-    """(label, kept id) of some clusters; opens only the shards that hold pages of them."""
-    config: DedupConfig = context.config
-    best: pa.Table | None = None
-    for file, start, end in _shards(context):
-        rows = np.flatnonzero(np.isin(labels[start:end], roots))
-        if not len(rows):
-            continue
-        with context.open(file) as stream:
-            members = pq.read_table(stream, columns=list(ORDER_COLUMNS)).take(pa.array(rows))
-        members = members.append_column("label", pa.array(labels[start + rows].astype(np.int64)))
-        best = firsts(members if best is None else pa.concat_tables([best, members]), config.keep)
-    if best is None:
-        return []
-    return zip(best.column("label").to_pylist(), best.column("id").to_pylist(), strict=True)
-
-
-def _shards(context: Context) -> Iterator[tuple[Any, int, int]]:
-    """The signature files of the scope with the numbers of their pages."""
-    files = iter(context.task.inputs["signatures"])
-    base = 0
-    for rows in context.task.params["groups"]:
-        for count in rows:
-            yield next(files), base, base + count
-            base += count
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+def write_groups(writer: PartWriter, labels: Any, clustered: Any, params: Mapping[str, Any]) -> None:
+    """A part for each group of the clustered pages; `labels` are those of the pages from `params["start"]` on."""
+    for number, end, base in zip(params["groups"], params["ends"], [params["start"], *params["ends"]], strict=False):
+        first, last = base - params["start"], end - params["start"]
+        members = first + np.flatnonzero(clustered[first:last])
+        found = labels[members].astype(np.int64, copy=False)
+        writer.write(number, pa.table([members + params["start"], found], schema=COMPONENTS))

@@ -127,18 +127,23 @@ def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignor
         first = at
         previous = np.uint32(_SPACE)
         while position < end:
-            byte = np.uint32(data[position])
-            if byte < 0x80:
-                code = byte
+            # ASCII without a branch a byte: what does not count is written over by what comes next
+            while position < end and data[position] < 0x80:
+                folded = table[data[position]]
+                # runs of digits and of spaces are one; none leads
+                again = (folded == previous) & ((folded == _SPACE) | (folded == 0x30))
+                out[at] = folded
+                at += (folded != 0) & (not again)
+                previous = folded if folded else previous
                 position += 1
-            else:
-                code, length = _decode(data, position, end, byte)
-                position += length
+            if position == end:
+                break
+            code, length = _decode(data, position, end, np.uint32(data[position]))
+            position += length
             folded = folded_of(code, table)
             if folded == 0:
                 continue
             if folded < 0x80:
-                # runs of digits and of spaces are one; none leads
                 if (folded == _SPACE or folded == 0x30) and folded == previous:
                     continue
                 out[at] = folded

@@ -14,6 +14,8 @@ from curate.pipeline.ledger import Counts, ShardWriter, record_keys, shard_write
 from curate.pipeline.stage import Context
 from curate.stages.dedup.choosing import VERDICTS
 from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.edits import Edits, read_edits
+from curate.stages.dedup.ids import SAME_ID
 from curate.stages.partitions import read_part
 
 SAME_ID = "duplicate_id"
@@ -28,6 +30,7 @@ def remove(context: Context) -> Counts:
     with context.open(context.input("verdicts")) as stream:
         verdicts = pa.concat_tables([VERDICTS.empty_table(), *read_part(stream, context.task.params["position"])])
     places = verdicts.column("row").to_numpy()
+    edits = read_edits(context)
     with context.open(docs) as stream:
         schema = with_field(read_schema(stream), "duplicates", pa.int32())
     with context.open(docs) as stream, shard_writer(context, schema) as writer:
@@ -37,7 +40,7 @@ def remove(context: Context) -> Counts:
             first = counts.records
             counts.records += batch.num_rows
             start, end = np.searchsorted(places, [first, counts.records]).tolist()
-            _settle(writer, batch, first, verdicts.slice(start, end - start), config)
+            _settle(writer, batch, first, verdicts.slice(start, end - start), config, edits)
             counts.seconds["remove"] += time.perf_counter() - started
             context.progress(batch.num_rows)
     if counts.records != context.task.params["rows"]:
@@ -47,19 +50,26 @@ def remove(context: Context) -> Counts:
     return counts
 
 
-def _settle(writer: ShardWriter, batch: pa.RecordBatch, first: int, verdicts: pa.Table, config: DedupConfig) -> None:
+def _settle(
+    writer: ShardWriter, batch: pa.RecordBatch, first: int, verdicts: pa.Table, config: DedupConfig, edits: Edits | None
+) -> None:
     """Keeps and drops the rows of a batch, the shard's rows from `first` on; `verdicts` are those of its rows."""
     stays = np.ones(batch.num_rows, np.bool_)
     duplicates = np.ones(batch.num_rows, np.int32)
     rows = verdicts.column("row").to_numpy() - first
     stays[rows] = verdicts.column("kept").to_numpy()
     duplicates[rows] = verdicts.column("size").fill_null(1).to_numpy()
-    writer.keep(with_column(batch, "duplicates", pa.array(duplicates)).filter(pa.array(stays)))
+    kept = with_column(batch, "duplicates", pa.array(duplicates)).filter(pa.array(stays))
+    if edits is None:
+        writer.keep(kept)
+    else:
+        edits.settle(writer, kept, first + np.flatnonzero(stays))
     dropped = [verdict for verdict in verdicts.to_pylist() if not verdict["kept"]]
     records = record_keys(batch, (verdict["row"] - first for verdict in dropped))
     for record, verdict in zip(records, dropped, strict=True):
         if verdict["shadowed"]:
-            writer.drop(record, SAME_ID, kept_id=record["id"], detail=_place(verdict))
+            kept_id = record["id"] if verdict["reason"] == SAME_ID else verdict["kept_id"]
+            writer.drop(record, verdict["reason"], kept_id=kept_id, detail=_place(verdict))
             continue
         exact = config.exact and verdict["exact"]
         # The similarity of a near copy has no threshold: whether two pages are linked is a matter of chance, likelier the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -15,7 +16,7 @@ from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.minhash import band_keys, signature_matrix, sketch
-from curate.stages.dedup.normalise import normalised_batches, text_hashes
+from curate.stages.dedup.normalise import normalised_batches, string_buffers, text_hashes
 
 _READ = ("id", "url", "date", "snapshot", "source", "offset", "text")
 
@@ -25,7 +26,7 @@ def signature_schema(config: DedupConfig) -> pa.Schema:
 
     `empty`: no words after normalisation, never linked. `hash_high`, `hash_low`: the exact hash. `id_hash`: a hash of the id.
     `tie`: a hash of the record as it stands, which decides between two that are otherwise alike. With MinHash, `bands`: the
-    band keys, and `sketch`: the lowest 8 bits of each value of the signature.
+    band keys, and `sketch`: 8 bits of each value of the signature.
     """
     fields = [
         ("id", pa.string()),
@@ -75,7 +76,9 @@ def sign(batch: pa.RecordBatch, config: DedupConfig) -> pa.Table:
         hashes.append(text_hashes(part))
         empty.append(np.diff(part.offsets) == 0)
         if minhash.enabled:
-            values = signature_matrix(part, minhash.permutations, minhash.ngram, minhash.seed)
+            values = signature_matrix(
+                part, minhash.permutations, minhash.ngram, minhash.seed, minhash.ngram_of, minhash.hash_bits
+            )
             bands.append(band_keys(values, minhash.bands, minhash.rows))
             sketches.append(sketch(values))
     hashed = np.concatenate(hashes)
@@ -100,19 +103,28 @@ def sign(batch: pa.RecordBatch, config: DedupConfig) -> pa.Table:
 
 def _id_hashes(ids: pa.Array, ties: list[int]) -> list[int]:
     """A 64-bit hash of each id; where there is none the record's own, so that these do not fall together."""
-    return [xxhash.xxh3_64_intdigest(id.as_buffer()) if id.is_valid else tie for id, tie in zip(ids, ties, strict=True)]
+    view, ends = _strings(ids)
+    hashes = [xxhash.xxh3_64_intdigest(view[start:end]) for start, end in itertools.pairwise(ends)]
+    for row in np.flatnonzero(ids.is_null()).tolist():
+        hashes[row] = ties[row]
+    return hashes
 
 
 def _ties(batch: pa.RecordBatch) -> list[int]:
     """A 64-bit hash of each record's text, URL, source and offset."""
+    strings = [_strings(batch.column(name)) for name in ("text", "url", "source")]
     ties = []
-    columns = [batch.column(name) for name in ("text", "url", "source", "offset")]
-    for row in range(batch.num_rows):
+    for row, place in enumerate(batch.column("offset").to_pylist()):
         hashing = xxhash.xxh3_64()
-        for column in columns:
-            value = column[row]
-            if value.is_valid:
-                hashing.update(value.as_buffer() if pa.types.is_string(column.type) else str(value.as_py()).encode())
+        for view, ends in strings:
+            hashing.update(view[ends[row] : ends[row + 1]])
             hashing.update(b"\0")
+        hashing.update(b"\0" if place is None else b"%d\0" % place)
         ties.append(hashing.intdigest())
     return ties
+
+
+def _strings(column: pa.Array) -> tuple[memoryview, list[int]]:
+    """The bytes of a column's strings, and where each starts and the last one ends."""
+    data, offsets = string_buffers(column)
+    return memoryview(data), offsets.tolist()  # type: ignore[arg-type]  # NumPy arrays are buffers

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.pipeline.documents import DOCUMENT, LEDGER
-from curate.pipeline.errors import Incomplete
+from curate.pipeline.errors import Incomplete, UsageError
 from curate.pipeline.stage import Context, Done, File, Planning, Shard, Task, load
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup import stage as dedup
@@ -194,7 +194,7 @@ def test_the_result_does_not_depend_on_how_the_work_is_cut(
         assert {name: file.fingerprint for name, file in one.outputs.items()} == {
             name: file.fingerprint for name, file in other.outputs.items()
         }
-    report = "dedup/steps/components/s.json"
+    report = "dedup/steps/report/s.json"
     assert whole.workspace.read_json(report) == cut.workspace.read_json(report)
 
 
@@ -275,12 +275,11 @@ def test_many_copies_of_one_page_leave_one(tmp_path: Path) -> None:
 
 
 def test_a_chain_of_near_copies_is_one_cluster(tmp_path: Path) -> None:
-    # each page has lost the first word of the one before and won one at the end
-    long = words(5, 400)
-    pages = [page(f"p{n:03d}", " ".join(long[n : n + 120]), n) for n in range(200)]
-    result = run(tmp_path, split(pages, 5))
+    result = run(tmp_path, split(chain(), 5))
     assert [(row["id"], row["duplicates"]) for row in result.kept] == [("p000", 200)]
     ends = {row["id"]: row["value"] for row in result.ledger}
+    (said,) = result.workspace.read_json("dedup/steps/report/s.json")["largest"]
+    assert said["least_similarity"] == pytest.approx(min(ends.values()), abs=1e-4)
     assert ends["p001"] > 0.9
     assert ends["p199"] < 0.05  # the ledger tells that this one was linked through others only
 
@@ -351,17 +350,17 @@ def test_the_report_counts_clusters_by_size_and_names_the_largest(tmp_path: Path
     sizes = {1: 1, 2: 2, 3: 2, 4: 5, 5: 3}
     pages = [page(f"p{n}-{c}", text(n), c) for n, size in sizes.items() for c in range(size)]
     result = run(tmp_path, split(pages, 3))
-    report = result.workspace.read_json("dedup/steps/components/s.json")
+    report = result.workspace.read_json("dedup/steps/report/s.json")
     assert (report["documents"], report["clusters"], report["clustered"], report["removed"]) == (13, 4, 12, 8)
     assert report["sizes"] == [
         {"from": 2, "to": 3, "clusters": 3, "documents": 7},
         {"from": 4, "to": 7, "clusters": 1, "documents": 5},
     ]
     assert report["largest"] == [
-        {"kept_id": "p4-0", "size": 5},
-        {"kept_id": "p5-0", "size": 3},
-        {"kept_id": "p2-0", "size": 2},
-        {"kept_id": "p3-0", "size": 2},
+        {"kept_id": "p4-0", "size": 5, "least_similarity": 1.0},
+        {"kept_id": "p5-0", "size": 3, "least_similarity": 1.0},
+        {"kept_id": "p2-0", "size": 2, "least_similarity": 1.0},
+        {"kept_id": "p3-0", "size": 2, "least_similarity": 1.0},
     ]
 
 
@@ -405,3 +404,118 @@ def test_a_shard_whose_signatures_failed_is_left_out_and_the_others_go_on(tmp_pa
     before["ids"] = finish(workspace, planning, dedup.plan_ids(planning))
     (task,) = dedup.plan_bands(Planning("dedup", "bands", DedupConfig(), 0, planning.shards, before))
     assert len(task.inputs["signatures"]) == 3
+
+
+def chain(count: int = 200) -> list[Page]:
+    """Each page has lost the first word of the one before and won one at the end."""
+    long = words(5, count + 200)
+    return [page(f"p{n:03d}", " ".join(long[n : n + 120]), n) for n in range(count)]
+
+
+def true_jaccard(one: str, other: str) -> float:
+    sets = [{tuple(w[i : i + 5]) for i in range(max(1, len(w) - 4))} for w in (one.split(), other.split())]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+@pytest.mark.parametrize("verify", ["signature", "jaccard"])
+def test_verified_links_are_of_pages_that_are_alike(tmp_path: Path, verify: str) -> None:
+    # pages with 0, 3 ... 12 of 120 words changed: some pairs lie below .8, all share a bucket with some other
+    pages = [page(f"p{n}-{c}", text(n, 3 * c), c) for n in range(12) for c in range(5)]
+    texts = {item["id"]: item["text"] for item in pages}
+    loose = run(tmp_path / "loose", split(pages, 3))
+    result = run(tmp_path / "verified", split(pages, 3), verify=verify, verify_threshold=0.8)
+    assert len(result.ledger) < len(loose.ledger)
+    slack = 0.0 if verify == "jaccard" else 0.12
+    for row in result.ledger:  # each page that goes is alike to some page of its cluster
+        cluster = [id for id, kept in result.kept_ids.items() if kept == row["kept_id"]] + [row["kept_id"]]
+        alike = max(true_jaccard(texts[row["id"]], texts[id]) for id in cluster if id != row["id"])
+        assert alike >= 0.8 - slack
+    assert result.workspace.read_json("dedup/steps/report/s.json")["verification"]["threshold"] == 0.8
+
+
+@pytest.mark.parametrize("config", [{"verify": "jaccard"}, {"verify": "signature"}, {"max_cluster": 3}])
+def test_verified_clusters_depend_neither_on_shards_nor_on_how_the_work_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
+) -> None:
+    pages = [
+        *corpus(),
+        *chain(40),
+        *(page(f"v{n}-{c}", text(400 + n, 4 * c), 6 - c) for n in range(6) for c in range(5)),
+    ]
+    whole = run(tmp_path / "whole", split(pages, 2), **config)
+    random.Random(3).shuffle(pages)
+    monkeypatch.setattr(dedup, "GROUP_SHARDS", 2)
+    monkeypatch.setattr(dedup, "BYTES_A_PAGE", 4 << 20)
+    cut = run(tmp_path / "cut", split(pages, 9), memory_mb=64, **config)
+    assert cut.workspace.list("dedup/steps/verify/s")[-1] != "dedup/steps/verify/s/00000.parquet"
+    assert cut.story == whole.story
+    reports = [made.workspace.read_json("dedup/steps/report/s.json") for made in (whole, cut)]
+    assert reports[0] == reports[1]
+
+
+def test_a_chain_that_is_too_large_is_not_collapsed_but_copies_of_a_text_are(tmp_path: Path) -> None:
+    copies = [page(f"c{n:03d}", text(9), n) for n in range(50)]
+    result = run(tmp_path, split([*chain(), *copies], 3), max_cluster=20)
+    assert {row["id"]: row["duplicates"] for row in result.kept if row["id"].startswith("c")} == {"c000": 50}
+    assert all(row["duplicates"] <= 20 for row in result.kept if row["id"].startswith("p"))
+    said = result.workspace.read_json("dedup/steps/report/s.json")["verification"]
+    assert (said["largest"], said["too_large"], said["too_large_texts"]) == (200, 1, 200)
+    assert (said["left_alone"], said["left_alone_texts"]) == (1, 200)
+    assert len(result.kept) == 201
+
+
+@pytest.mark.parametrize("pages_a_block", [1, 60])
+def test_the_clusters_are_the_same_however_many_pages_a_task_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages_a_block: int
+) -> None:
+    pages = [*corpus(), *chain()]
+    whole = run(tmp_path / "whole", split(pages, 9))
+    monkeypatch.setattr(dedup, "GROUP_SHARDS", 1)
+    cut = run(tmp_path / "cut", split(pages, 9), components={"in_memory": pages_a_block})
+    assert cut.workspace.list("dedup/steps/join02")
+    assert cut.workspace.list("dedup/steps/components") == []
+    for one, other in zip(whole.done, cut.done, strict=True):
+        assert {name: file.fingerprint for name, file in one.outputs.items()} == {
+            name: file.fingerprint for name, file in other.outputs.items()
+        }
+
+
+def test_newest_first_keeps_the_copy_of_the_newest_snapshot(tmp_path: Path) -> None:
+    shards = {
+        "s1/a": [page("old", text(1), 9, "s1"), page("alone", text(2), 9, "s1")],
+        "s2/a": [page("late", text(1), 5, "s2"), page("early", text(1), 3, "s2")],
+    }
+    result = run(tmp_path, shards, scope="newest-first")
+    assert {row["id"]: row["duplicates"] for row in result.kept} == {"alone": 1, "early": 3}
+    assert result.kept_ids == {"old": "early", "late": "early"}
+    newest = run(tmp_path / "newest", shards, scope="newest-first", keep="newest")
+    assert newest.kept_ids == {"old": "late", "early": "late"}
+
+
+def with_numbers(workspace: Workspace, shard: Shard, column: str, values: list[float | None]) -> Shard:
+    with workspace.open(shard.file.path) as stream:
+        table = pq.read_table(stream)
+    name, _, inner = column.partition(".")
+    array = pa.array(values, pa.float32())
+    made = pa.StructArray.from_arrays([array], names=[inner]) if inner else array
+    if name in table.column_names:
+        table = table.drop_columns(name)
+    with workspace.create(shard.file.path) as output:
+        pq.write_table(table.append_column(name, made), output)
+    return Shard(shard.key, File(shard.file.path, output.sha256, output.size), shard.rows)
+
+
+@pytest.mark.parametrize("column", ["quality", "signals.fluency"])
+def test_the_page_of_the_highest_quality_stays(tmp_path: Path, column: str) -> None:
+    workspace = Workspace(tmp_path)
+    pages = [page(id, text(1), n) for n, id in enumerate("abcd")]
+    (shard,) = put(workspace, {"s/a": pages})
+    shard = with_numbers(workspace, shard, column, [0.1, None, 0.9, 0.9])
+    done = run_stage(STAGE, DedupConfig(keep="quality", quality_column=column), [shard], workspace)
+    assert [row["id"] for row in Result(workspace, done).kept] == ["c"]
+
+
+@pytest.mark.parametrize("column", ["grade", "url", "url.x"])
+def test_a_quality_that_the_documents_do_not_have_is_refused(tmp_path: Path, column: str) -> None:
+    with pytest.raises(UsageError, match=f"'{column}'.*quality_column"):
+        run(tmp_path, {"s/a": [page("a", text(1)), page("b", text(1))]}, keep="quality", quality_column=column)

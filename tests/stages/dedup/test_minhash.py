@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from curate.stages.dedup import minhash, signatures
 from curate.stages.dedup.minhash import band_keys, estimate, sketch
+from curate.stages.dedup.normalise import normalised_batches
 
 M64 = 2**64 - 1
 
@@ -20,29 +24,42 @@ def mix(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def by_definition(words: list[str], count: int, ngram: int, seed: int) -> list[int]:
-    """MinHash in Python integers: every shingle, every permutation."""
-    hashed = []
-    for word in words:
-        value = minhash.WORD_START
-        for byte in word.encode():
-            value = (value ^ byte) * minhash.WORD_PRIME & M64
-        hashed.append(mix(value))
-    shingles = [hashed[at : at + ngram] for at in range(max(1, len(hashed) - ngram + 1))] if words else []
+def fold(value: int, chunk: int) -> int:
+    value = (value ^ chunk) * minhash.WORD_PRIME & M64
+    return value ^ (value >> 29)
+
+
+def hash_of(word: str) -> int:
+    """Eight bytes at a time, the last ones as many as there are."""
+    value, data = minhash.WORD_START, word.encode()
+    for at in range(0, len(data), 8):
+        value = fold(value, int.from_bytes(data[at : at + 8], "little"))
+    return mix(value)
+
+
+def shingles_of(words: Sequence[str], ngram: int) -> list[int]:
+    """The 64-bit hashes of the shingles, in order."""
+    hashed = [hash_of(word) for word in words]
     hashes = []
-    for shingle in shingles:
+    for at in range(max(1, len(hashed) - ngram + 1)) if words else []:
         value = 0
-        for word_hash in shingle:
+        for word_hash in hashed[at : at + ngram]:
             value = (value * minhash.SHINGLE_BASE + word_hash) & M64
-        hashes.append(mix(value) >> 32)
-    a, b = minhash.permutations(count, seed)
-    return [
-        min((((int(x) * h + int(y)) % minhash.PRIME) & 0xFFFFFFFF for h in hashes), default=0xFFFFFFFF)
-        for x, y in zip(a, b, strict=True)
-    ]
+        hashes.append(mix(value))
+    return hashes
 
 
-WORDS = st.lists(st.sampled_from(["a", "bb", "ccc", "straße", "слово", "дом", "x" * 40]), max_size=30)
+def by_definition(words: Sequence[str], count: int, ngram: int, seed: int, bits: int = 32) -> list[int]:
+    """MinHash in Python integers: every shingle, every permutation."""
+    ones = (1 << bits) - 1
+    hashes = [value >> (64 - bits) for value in shingles_of(words, ngram)]
+    a, b = minhash.permutations(count, seed, bits)
+    return [min((int(x) * h + int(y) & ones for h in hashes), default=ones) for x, y in zip(a, b, strict=True)]
+
+
+WORDS = st.lists(
+    st.sampled_from(["a", "bb", "sevenof", "eightsof", "ninesofit", "straße", "слово", "धनयवद", "x" * 40]), max_size=30
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,9 +68,20 @@ def test_the_kernel_is_minhash_by_definition(texts: list[list[str]], count: int,
     found = signatures([" ".join(words) for words in texts], permutations=count, ngram=ngram, seed=seed)
     assert found.dtype == np.uint32
     assert found.tolist() == [by_definition(words, count, ngram, seed) for words in texts]
+    wide = signatures([" ".join(words) for words in texts], permutations=count, ngram=ngram, seed=seed, hash_bits=64)
+    assert wide.dtype == np.uint64
+    assert wide.tolist() == [by_definition(words, count, ngram, seed, 64) for words in texts]
 
 
-def test_a_text_longer_than_the_kernels_block_has_all_its_shingles() -> None:
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text("ab é日本한🜁", max_size=20), min_size=1, max_size=3), st.integers(1, 7))
+def test_shingles_of_characters_are_the_normalised_texts_code_points(texts: list[str], ngram: int) -> None:
+    (batch,) = normalised_batches(pa.array(texts))
+    found = signatures(texts, permutations=4, ngram=ngram, ngram_of="characters")
+    assert found.tolist() == [by_definition(batch[index].decode(), 4, ngram, 1) for index in range(len(texts))]
+
+
+def test_a_long_text_has_all_its_shingles() -> None:
     words = [letters(n) for n in range(1500)]
     assert signatures([" ".join(words)], permutations=8)[0].tolist() == by_definition(words, 8, 5, 1)
 
@@ -116,15 +144,18 @@ def shingle_sets_agree(one: str, other: str) -> float:
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
+@pytest.mark.parametrize("hash_bits", [32, 64])
 @pytest.mark.parametrize("similarity", [0.2, 0.5, 0.8, 0.95])
-def test_the_estimate_is_unbiased_with_the_variance_of_theory(similarity: float) -> None:
+def test_the_estimate_is_unbiased_with_the_variance_of_theory(similarity: float, hash_bits: Literal[32, 64]) -> None:
     pairs, k = 1000, 112
     one, other, true = planted(similarity, pairs, seed=7)
     assert true == pytest.approx(shingle_sets_agree(one[0], other[0]), abs=1e-9)
     # all pairs share the permutations: fresh ones for each hundred keep their luck out of the mean
     found = np.concatenate(
         [
-            (signatures(one[at : at + 100], seed=at) == signatures(other[at : at + 100], seed=at)).mean(axis=1)
+            np.equal(*(signatures(side[at : at + 100], seed=at, hash_bits=hash_bits) for side in (one, other))).mean(
+                axis=1
+            )
             for at in range(0, pairs, 100)
         ]
     )
@@ -134,9 +165,38 @@ def test_the_estimate_is_unbiased_with_the_variance_of_theory(similarity: float)
     assert abs(found.var() / variance - 1) < 5 * np.sqrt(2 / pairs)
 
 
-def test_the_sketch_estimates_as_the_signature_does() -> None:
+def test_estimates_from_one_shingle_are_right_or_nothing() -> None:
+    """A linear permutation keeps the order of low bits: sketches of these would call 1 pair of 256 equal."""
+    texts = [letters(n) for n in range(3000)]
+    for bits in (32, 64):
+        made = sketch(signatures(texts, hash_bits=bits))  # type: ignore[arg-type]
+        assert estimate(made[:-1], made[1:]).max() < 0.1
+        assert (estimate(made, made) == 1).all()
+
+
+@pytest.mark.parametrize("words", [6, 15, 40])
+def test_texts_of_few_words_are_estimated_as_well(words: int) -> None:
+    """Sketches by one permutation are not: on few shingles they repeat values."""
+    shingles, pairs = words - 4, 1500
+    drawn = np.random.default_rng(2).integers(0, 26**4, size=(pairs, words)).tolist()
+    one = [" ".join(map(letters, row)) for row in drawn]
+    other = [" ".join(map(letters, row[:-1])) for row in drawn]
+    true = (shingles - 1) / shingles
+    found = np.concatenate(
+        [
+            np.equal(*(signatures(side[at : at + 100], seed=at) for side in (one, other))).mean(axis=1)
+            for at in range(0, pairs, 100)
+        ]
+    )
+    variance = true * (1 - true) / 112
+    assert abs(found.mean() - true) < 4 * np.sqrt(variance / pairs)
+    assert abs(found.var() / variance - 1) < 5 * np.sqrt(2 / pairs)
+
+
+@pytest.mark.parametrize("hash_bits", [32, 64])
+def test_the_sketch_estimates_as_the_signature_does(hash_bits: Literal[32, 64]) -> None:
     one, other, true = planted(0.7, 1500, seed=3)
-    a, b = signatures(one), signatures(other)
+    a, b = (signatures(side, hash_bits=hash_bits) for side in (one, other))
     full, cut = (a == b).mean(axis=1), estimate(sketch(a), sketch(b))
     assert abs(cut.mean() - true) < 5 * np.sqrt(true * (1 - true) / 112 / 1500)
     assert np.abs(full - cut).max() < 0.06

@@ -1,0 +1,42 @@
+"""Columns of `signatures` as arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+Array = np.ndarray[Any, Any]
+
+
+def fixed_bytes(column: pa.ChunkedArray, width: int) -> Array:
+    """A column of `width` bytes a row, without nulls, of any binary type. Shape (rows, width)."""
+    array = _whole(column)
+    data = array.buffers()[-1]
+    if data is None or not len(array):
+        return np.zeros((0, width), np.uint8)
+    if pa.types.is_fixed_size_binary(array.type):
+        first = array.offset * width
+    else:
+        first = np.frombuffer(array.buffers()[1], np.int32, 1, array.offset * 4)[0]
+    return np.frombuffer(data, np.uint8, len(array) * width, first).reshape(-1, width)
+
+
+def key_matrix(column: pa.ChunkedArray, width: int) -> Array:
+    """A column of lists of `width` keys, without nulls. Shape (rows, width)."""
+    return _whole(column).flatten().to_numpy().reshape(-1, width)
+
+
+def ranges(starts: Array, lengths: Array) -> Array:
+    """starts[0] … starts[0] + lengths[0] - 1, starts[1] … in one array."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+
+
+def _whole(column: pa.ChunkedArray) -> Any:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    return array

@@ -1,0 +1,144 @@
+"""Step `members`: the pages of clusters, brought together by cluster.
+
+They lie in many shards, and the answers go back by shard (`verdicts`): two shuffles of small rows, each task bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.pipeline.documents import read_batches
+from curate.pipeline.errors import UsageError
+from curate.pipeline.ledger import Counts
+from curate.pipeline.stage import Context
+from curate.stages.dedup.clusters import firsts, keep_order, order_columns
+from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.linking import COMPONENTS
+from curate.stages.dedup.normalise import normalised_batches
+from curate.stages.dedup.signing import signature_schema
+from curate.stages.dedup.similarity import shingle_sets
+from curate.stages.partitions import PartWriter, read_part
+
+TEXT = ("hash_high", "hash_low")
+"""Equal for pages of the same normalised text."""
+SHINGLES = 4096
+"""Shingles of a text that are compared: those with the lowest hashes."""
+
+
+def member_schema(config: DedupConfig) -> pa.Schema:
+    """What `members` brings together: components, and of the pages what chooses, compares and verifies.
+
+    `quality` with `keep: quality`; with verification `bands`, and with that by shingles `shingles`: the hashes of the page's
+    shingles, sorted, once each, null for all but one page of the same text in a group.
+    """
+    signed = signature_schema(config)
+    fields = [*COMPONENTS, *(signed.field(name) for name in _signed(config))]
+    if config.keep == "quality":
+        fields.append(pa.field("quality", pa.float64()))
+    if config.verify == "jaccard":
+        fields.append(pa.field("shingles", pa.large_list(pa.uint32())))
+    return pa.schema(fields)
+
+
+def _signed(config: DedupConfig) -> list[str]:
+    """The columns of signatures that go into `members`."""
+    names = [name for name in order_columns(config.keep) if name != "quality"]
+    return [*names, *(["sketch"] if config.minhash.enabled else []), *(["bands"] if config.verifies else [])]
+
+
+def write_members(context: Context) -> Counts:
+    """The pages of a group that have copies, a part for some of the clusters each."""
+    config: DedupConfig = context.config
+    params = context.task.params
+    with context.open(context.input("components")) as stream:
+        found = pa.concat_tables([COMPONENTS.empty_table(), *read_part(stream, params["group"])])
+    schema = member_schema(config)
+    columns = [name for name in schema.names[2:] if name != "shingles"]
+    pieces = [schema.empty_table().select(columns)]
+    for shard, rows in _by_shard(context, found.column("document").to_numpy()):
+        with context.open(context.task.inputs["signatures"][shard]) as stream:
+            piece = pq.read_table(stream, columns=_signed(config)).take(pa.array(rows))
+        if config.keep == "quality":
+            docs = context.task.inputs["docs"][shard]
+            with context.open(docs) as stream:
+                quality = numbers(stream, docs.path, config.quality_column)
+            piece = piece.append_column("quality", quality.take(pa.array(rows)))
+        pieces.append(piece.select(columns))
+        context.progress(params["rows"][shard])
+    members = pa.table([*found.columns, *pa.concat_tables(pieces).columns], names=schema.names[: len(columns) + 2])
+    if config.verify == "jaccard":
+        members = members.append_column("shingles", _all_shingles(context, members, config))
+    with context.create("members") as output, PartWriter(output, schema) as writer:
+        writer.scatter(members, members.column("label").to_numpy() % params["parts"])
+    records = sum(params["rows"])
+    return Counts(records=records, kept=records)
+
+
+def _by_shard(context: Context, documents: Any) -> Iterator[tuple[int, Any]]:
+    """The group's shards that hold some of these pages (ascending), with their rows."""
+    base = context.task.params["base"]
+    for shard, rows in enumerate(context.task.params["rows"]):
+        start, end = np.searchsorted(documents, [base, base + rows]).tolist()
+        if end > start:
+            yield shard, documents[start:end] - base
+        base += rows
+
+
+def _all_shingles(context: Context, members: pa.Table, config: DedupConfig) -> pa.Array:
+    """The column `shingles` of a group's members: of each text once, with the page that comes first."""
+    documents = members.column("document").to_numpy()
+    chosen = np.sort(firsts(members, keep_order(config.keep, config.scope), TEXT).column("document").to_numpy())
+    made = [pa.array([], pa.large_list(pa.uint32()))]
+    for shard, rows in _by_shard(context, chosen):
+        with context.open(context.task.inputs["docs"][shard]) as stream:
+            made.extend(_shingles(stream, rows, config))
+    places = np.searchsorted(chosen, documents)
+    held = places < len(chosen)
+    held[held] = chosen[places[held]] == documents[held]
+    return pa.concat_arrays(made).take(pa.array(places, mask=~held))
+
+
+def numbers(stream: IO[bytes], path: str, name: str) -> pa.ChunkedArray:
+    """A column of numbers, or a number of a struct, as float64; UsageError where there is none of that name."""
+    first, *inner = name.split(".")
+    held = pq.read_schema(stream)
+    column = held.field(first).type if first in held.names else None
+    for part in inner:
+        column = (
+            column.field(part).type
+            if column is not None and pa.types.is_struct(column) and part in column.names
+            else None
+        )
+    if column is None or not (pa.types.is_integer(column) or pa.types.is_floating(column)):
+        raise UsageError(
+            f"dedup.keep: quality goes by the column {name!r}, which {path} has not as a number; name one that the documents "
+            f"have in dedup.quality_column ({', '.join(held.names)}), or choose another keep"
+        )
+    values = pq.ParquetFile(stream).read(columns=[name]).column(first)  # read_table names it by its last part
+    for part in inner:
+        values = pc.struct_field(values, part)
+    return values.cast(pa.float64())
+
+
+def _shingles(stream: IO[bytes], rows: Any, config: DedupConfig) -> Iterator[pa.Array]:
+    """The shingles of some of a shard's texts, ascending."""
+    first = 0
+    for batch in read_batches(stream, ("text",)):
+        start, end = np.searchsorted(rows, [first, first + batch.num_rows]).tolist()
+        for part in normalised_batches(batch.column("text").take(pa.array(rows[start:end] - first))):
+            hashes, offsets = shingle_sets(part, config.minhash.ngram, config.minhash.ngram_of).lowest(SHINGLES)
+            yield pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(hashes))
+        first += batch.num_rows
+
+
+def read_members(context: Context, columns: Sequence[str]) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+    """Each group's number and the pieces of its members in the task's part."""
+    for group, file in enumerate(context.task.inputs["members"]):
+        with context.open(file) as stream:
+            yield group, (piece.select(columns) for piece in read_part(stream, context.task.params["part"], columns))

@@ -1,0 +1,304 @@
+"""Step `verify`: pages that share a key are linked only where they are alike enough, and clusters that are too large taken
+apart.
+
+The pages that may belong together lie together already, in the parts of `members`. Their buckets are formed once more, from
+one page of each text, and within a bucket a page is compared with the first by the order in which pages are kept, and with
+the next that nothing before was like: REPRESENTATIVES at most, so that a bucket costs no more than its size times that.
+Position decides nothing, so the result depends neither on shards nor on how the work is cut.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import pyarrow as pa
+
+from curate.pipeline.ledger import Counts
+from curate.pipeline.stage import Context
+from curate.stages.dedup.clusters import first_of_all, keep_order, order_columns
+from curate.stages.dedup.columns import fixed_bytes, key_matrix, ranges
+from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.members import SHINGLES, TEXT, member_schema, read_members
+from curate.stages.dedup.minhash import estimate
+from curate.stages.partitions import PartWriter
+
+Array = np.ndarray[Any, Any]
+
+VERIFIED = pa.schema([("label", pa.int64())])
+"""The cluster of each page of a part after verification, in the order of the part's rows in `members`; a part a group.
+`label` is the number of the page that comes first in it."""
+
+REPRESENTATIVES = 8
+"""Pages of a bucket with which the others are compared. See `bench/dedup_clusters.py` for what fewer lose."""
+_SHINGLES_A_CLUSTER = 1 << 28
+_FEWEST_SHINGLES = 256
+"""A cluster of more than 65,536 texts is compared by fewer shingles each, so that it fits in 1 GiB up to a million."""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Different texts, in the order in which they would be kept.
+
+    `keys`: (pages, bands). `sketches`: (pages, permutations), or `shingles`: sorted hashes without repeats, those of page i
+    `shingles[offsets[i]:offsets[i + 1]]`, the lowest `limits[i]` of them at most.
+    """
+
+    keys: Array
+    sketches: Array | None = None
+    shingles: Array | None = None
+    offsets: Array | None = None
+    limits: Array | None = None
+
+    def take(self, rows: Array) -> Pages:
+        """Some of the pages."""
+        sketches = None if self.sketches is None else self.sketches[rows]
+        if self.shingles is None or self.offsets is None or self.limits is None:
+            return Pages(self.keys[rows], sketches)
+        lengths = np.diff(self.offsets)[rows]
+        shingles = self.shingles[ranges(self.offsets[:-1][rows], lengths)]
+        return Pages(self.keys[rows], sketches, shingles, np.concatenate([[0], np.cumsum(lengths)]), self.limits[rows])
+
+
+def linked(pages: Pages, threshold: float, representatives: int = REPRESENTATIVES) -> Array:
+    """For each page the first page of its cluster: pages that share a key are linked where their similarity is at least
+    `threshold`. Shape (pages,)."""
+    parent = np.arange(len(pages.keys))
+    for band in range(pages.keys.shape[1]):
+        keys = pages.keys[:, band]
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        same = np.zeros(len(keys), np.bool_)
+        same[1:] = keys[1:] == keys[:-1]
+        if pages.shingles is not None:
+            args = (pages.shingles, pages.offsets, pages.limits, threshold)
+            _link_by_shingles(parent, order, same, representatives, *args)
+        else:
+            assert pages.sketches is not None
+            _link_by_sketch(parent, order, same, representatives, pages.sketches, _fewest(pages.sketches, threshold))
+    _roots(parent)
+    return parent
+
+
+def _fewest(sketches: Array, threshold: float) -> int:
+    """How many values of two sketches must be equal for an estimate of at least the threshold."""
+    width = sketches.shape[1]
+    equal = np.arange(width) < np.arange(width + 1)[:, None]
+    estimates = estimate(np.zeros((width + 1, width), np.uint8), np.where(equal, 0, 1).astype(np.uint8))
+    return int(np.searchsorted(estimates, threshold - 1e-9))
+
+
+@dataclass
+class Compared:
+    """What the report says of verification: `texts` are different texts in clusters before it."""
+
+    texts: int = 0
+    clusters: int = 0
+    largest: int = 0
+    """Texts in the largest cluster before."""
+    too_large: int = 0
+    too_large_texts: int = 0
+    left_alone: int = 0
+    """Clusters that were too large still after the stricter threshold: no link of theirs is taken."""
+    left_alone_texts: int = 0
+
+
+def verified(pages: Pages, clusters: Array, config: DedupConfig) -> tuple[Array, Compared]:
+    """For each page the first page of its cluster, from the clusters that the links alone would make (ascending)."""
+    figures = Compared(len(clusters))
+    starts = np.flatnonzero(np.diff(clusters, prepend=-1))
+    sizes = np.diff(np.append(starts, len(clusters)))
+    figures.clusters, figures.largest = len(starts), int(sizes.max(initial=0))
+    labels = linked(pages, config.verified_from) if config.verify else np.repeat(starts, sizes)
+    if config.max_cluster:
+        large = _larger(labels, config.max_cluster)
+        figures.too_large, figures.too_large_texts = len(np.unique(labels[large])), len(large)
+        if len(large):
+            labels[large] = large[linked(pages.take(large), config.strict_from)]
+        large = _larger(labels, config.max_cluster)
+        figures.left_alone, figures.left_alone_texts = len(np.unique(labels[large])), len(large)
+        labels[large] = large
+    return labels, figures
+
+
+def _larger(labels: Array, most: int) -> Array:
+    """The pages of clusters with more than `most` of them."""
+    return np.flatnonzero(np.bincount(labels, minlength=len(labels))[labels] > most)
+
+
+def write_verified(context: Context) -> Counts:
+    """The clusters of a part's pages, and the figures of its verification."""
+    config: DedupConfig = context.config
+    counts = Counts()
+    started = time.perf_counter()
+    order = keep_order(config.keep, config.scope)
+    columns = ["document", "label", "bands", *order_columns(config.keep)]
+    if config.verify != "jaccard":
+        columns.append("sketch")
+    empty = member_schema(config).empty_table().select(columns)
+    texts = first_of_all((piece for _, piece in _pieces(context, columns)), empty, order, TEXT)
+    texts = texts.sort_by([("label", "ascending"), *order])
+    documents = texts.column("document").to_numpy()
+    clusters = texts.column("label").to_numpy()
+    labels, figures = verified(_pages(context, texts, config), clusters, config)
+    counts.seconds["compare"] += time.perf_counter() - started
+    found = documents[labels]
+    classes = _classes(texts)
+    del texts
+    by_class = np.argsort(classes)
+    classes = classes[by_class]
+    with context.create("verify") as output, PartWriter(output, VERIFIED) as writer:
+        for group, piece in _pieces(context, list(TEXT)):
+            its = found[by_class[np.searchsorted(classes, _classes(piece))]]
+            writer.write(group, pa.table([its], schema=VERIFIED))
+            counts.records += piece.num_rows
+    with context.create("figures") as output:
+        output.write(json.dumps(vars(figures)).encode())
+    counts.kept = counts.records
+    return counts
+
+
+def _pieces(context: Context, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+    """The part's members with their group."""
+    for group, pieces in read_members(context, columns):
+        yield from ((group, piece) for piece in pieces)
+
+
+def _classes(table: pa.Table) -> Array:
+    """The exact hash of each row as 16 bytes that sort."""
+    halves = np.column_stack([table.column(name).to_numpy() for name in TEXT]).astype(">u8")
+    return np.ascontiguousarray(halves).view("S16").reshape(-1)
+
+
+def _pages(context: Context, texts: pa.Table, config: DedupConfig) -> Pages:
+    keys = key_matrix(texts.column("bands"), config.minhash.bands)
+    if config.verify != "jaccard":
+        return Pages(keys, fixed_bytes(texts.column("sketch"), config.minhash.permutations))
+    clusters = texts.column("label").to_numpy()
+    _, cluster, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    limits = np.clip(_SHINGLES_A_CLUSTER // np.maximum(sizes, 1), _FEWEST_SHINGLES, SHINGLES)[cluster]
+    documents = texts.column("document").to_numpy()
+    by_number = np.argsort(documents)
+    sought = documents[by_number]
+    pieces, lengths = [np.zeros(0, np.uint32)], np.zeros(len(documents), np.int64)
+    rows = [np.zeros(0, np.int64)]
+    for _, piece in _pieces(context, ["document", "shingles"]):
+        numbers = piece.column("document").to_numpy()
+        places = np.minimum(np.searchsorted(sought, numbers), len(sought) - 1)
+        held = np.flatnonzero(sought[places] == numbers)
+        its = by_number[places[held]]
+        lists = piece.column("shingles").take(pa.array(held)).combine_chunks()
+        offsets = lists.offsets.to_numpy().astype(np.int64)
+        kept = np.minimum(np.diff(offsets), limits[its])
+        pieces.append(lists.values.to_numpy()[ranges(offsets[:-1], kept)])
+        lengths[its] = kept
+        rows.append(its)
+    read = np.concatenate(rows)
+    found = np.concatenate(pieces)
+    del pieces
+    starts = np.zeros(len(documents), np.int64)
+    starts[read] = np.concatenate([[0], np.cumsum(lengths[read])])[:-1]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Pages(keys, None, found[ranges(starts, lengths)], offsets, limits)
+
+
+@numba.njit(cache=True, nogil=True)
+def _root(parent, page):  # type: ignore[no-untyped-def]
+    while parent[page] != page:
+        parent[page] = parent[parent[page]]
+        page = parent[page]
+    return page
+
+
+@numba.njit(cache=True, nogil=True)
+def _unite(parent, one, other):  # type: ignore[no-untyped-def]
+    if one < other:
+        parent[other] = one
+        return one
+    parent[one] = other
+    return other
+
+
+@numba.njit(cache=True, nogil=True)
+def _roots(parent):  # type: ignore[no-untyped-def]
+    for page in range(len(parent)):
+        parent[page] = parent[parent[page]]
+
+
+@numba.njit(cache=True, nogil=True)
+def _link_by_sketch(parent, order, same, most, sketches, fewest):  # type: ignore[no-untyped-def]
+    representatives = np.empty(most, np.int64)
+    held = 0
+    for place in range(len(order)):
+        page = order[place]
+        if not same[place]:
+            held = 0
+        root = _root(parent, page)
+        alike = False
+        for index in range(held):
+            other = representatives[index]
+            its = _root(parent, other)
+            if its != root:
+                equal = 0
+                for value in range(sketches.shape[1]):
+                    equal += sketches[page, value] == sketches[other, value]
+                if equal < fewest:
+                    continue
+                root = _unite(parent, root, its)
+            alike = True
+        if not alike and held < most:
+            representatives[held] = page
+            held += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _link_by_shingles(parent, order, same, most, shingles, offsets, limits, threshold):  # type: ignore[no-untyped-def]
+    representatives = np.empty(most, np.int64)
+    held = 0
+    for place in range(len(order)):
+        page = order[place]
+        if not same[place]:
+            held = 0
+        root = _root(parent, page)
+        alike = False
+        for index in range(held):
+            other = representatives[index]
+            its = _root(parent, other)
+            if its != root:
+                one = shingles[offsets[page] : offsets[page + 1]]
+                two = shingles[offsets[other] : offsets[other + 1]]
+                if _jaccard(one, two, limits[page], threshold) < threshold:
+                    continue
+                root = _unite(parent, root, its)
+            alike = True
+        if not alike and held < most:
+            representatives[held] = page
+            held += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _jaccard(one, two, limit, threshold):  # type: ignore[no-untyped-def]
+    """Of sorted sets, whole ones or the lowest `limit` of each (then among the lowest `limit` of both together, which are
+    a random sample: Broder 1997); 0 where it cannot reach the threshold."""
+    most = len(one) + len(two)
+    if len(one) >= limit or len(two) >= limit:
+        most = limit
+    elif min(len(one), len(two)) / max(len(one), len(two), 1) < threshold:
+        return 0.0
+    i = j = union = shared = 0
+    while union < most and (i < len(one) or j < len(two)):
+        union += 1
+        if j == len(two) or (i < len(one) and one[i] < two[j]):
+            i += 1
+        elif i == len(one) or two[j] < one[i]:
+            j += 1
+        else:
+            shared += 1
+            i += 1
+            j += 1
+    return shared / union if union else 0.0

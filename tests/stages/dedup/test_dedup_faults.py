@@ -1,0 +1,102 @@
+"""Killed within every step and started again, dedup leaves the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import faults
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.pipeline.documents import DOCUMENT
+from curate.pipeline.progress import open_display
+from curate.pipeline.recipe import Recipe, RecipeHead
+from curate.pipeline.runner import StageResult, open_runner
+from curate.pipeline.stage import Context, File, Shard, load
+from curate.pipeline.work import Call
+from curate.pipeline.workspace import Workspace
+from curate.stages.dedup import stage as dedup
+from curate.stages.dedup.config import DedupConfig
+from support import Inline
+
+CONFIGS = [
+    {"verify": "jaccard", "max_cluster": 5},
+    {"components": {"in_memory": 1}, "scope": "newest-first"},
+]
+
+
+class KilledError(BaseException):
+    """What a worker says that is no more."""
+
+
+class Dying(Inline):
+    """In the first task of each step everything ends before the marker is written, with half-written files left."""
+
+    def __init__(self, died: set[str]) -> None:
+        super().__init__()
+        self._died = died
+
+    def submit(self, call: Call) -> None:
+        if call.task.step not in self._died:
+            self._died.add(call.task.step)
+            place = Workspace(call.workspace)
+            context = Context(call.task, call.config, call.seed, place)
+            load(call.run)(context)
+            for file in context.written.values():
+                place.write_bytes(file.path, b"half")
+            raise KilledError
+        super().submit(call)
+
+
+def run(place: Workspace, shards: list[Shard], config: dict[str, Any], engine: Any = Inline) -> StageResult:
+    recipe = Recipe(RecipeHead(), {"dedup": DedupConfig(**config)})
+    with open_runner(place, recipe, engine, open_display(as_json=True, stream=io.StringIO())) as runner:
+        return runner.run(dedup.STAGE, shards)
+
+
+def put(place: Workspace) -> list[Shard]:
+    words = ["".join(random.Random(n).choices("abcdefgh", k=6)) for n in range(150)]
+    texts = [" ".join(words[n : n + 100]) for n in range(20)] + [" ".join(words[30 * n :][:20]) for n in range(4)] * 3
+    pages = [{"id": f"p{n}", "text": text, "source": "w"} for n, text in enumerate(texts)]
+    shards = []
+    for number in range(4):
+        key = f"s{number % 2}/{number}"
+        with place.create(f"filter/docs/{key}.parquet") as output:
+            rows = [page | {"snapshot": key[:2]} for page in pages[number::4]]
+            pq.write_table(pa.Table.from_pylist(rows, schema=DOCUMENT), output)
+        shards.append(Shard(key, File(f"filter/docs/{key}.parquet", output.sha256, output.size), len(rows)))
+    return shards
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_killed_within_every_step_it_completes_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(dedup, "GROUP_SHARDS", 1)
+    whole, killed = Workspace(tmp_path / "whole"), Workspace(tmp_path / "killed")
+    assert not run(whole, put(whole), config).failed
+    shards, died = put(killed), set[str]()
+    while True:
+        before = len(died)
+        try:
+            result = run(killed, shards, config, lambda: Dying(died))
+        except KilledError:
+            assert len(died) == before + 1
+            continue
+        break
+    assert not result.failed
+    planned = {folder.name for folder in (tmp_path / "whole/dedup/steps").iterdir()} | {"remove"}
+    assert died == planned - {"links"}
+    assert ("verify" in died, "join02" in died) == ("verify" in config, "components" in config)
+    folders = ("dedup/docs", "dedup/ledger", *(f"dedup/steps/{name}" for name in planned - {"remove"}))
+
+    def data(name: str) -> dict[str, str]:
+        found = faults.fingerprint(tmp_path / name, folders)
+        return {path: digest for path, digest in found.items() if "/done/" not in path}
+
+    assert data("killed") == data("whole")
+    assert result.counts.dropped

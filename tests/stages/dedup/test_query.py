@@ -1,0 +1,223 @@
+"""What `curate dedup query` says of texts, against a run that this test makes; it writes nothing."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import io
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from curate.pipeline.commands_dedup import dedup
+from curate.pipeline.documents import DOCUMENT
+from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.progress import open_display
+from curate.pipeline.recipe import Recipe, RecipeHead, RunConfig
+from curate.pipeline.runner import open_runner
+from curate.pipeline.stage import File, Shard
+from curate.pipeline.workspace import Workspace
+from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.query import near_copies
+from curate.stages.dedup.stage import STAGE
+from support import Inline, rows
+
+Page = dict[str, Any]
+
+
+def text(seed: int, changes: int = 0) -> str:
+    """A text of 120 words; with each change one word in its place is another."""
+    chosen = random.Random(seed)
+    words = ["".join(chosen.choices("abcdefghijklmnop", k=6)) for _ in range(120)]
+    for change in range(changes):
+        words[7 * change] = f"changed{'x' * change}"
+    return " ".join(words)
+
+
+def page(id: str, text: str | None, day: int | None = 1, **more: Any) -> Page:
+    date = None if day is None else datetime.datetime(2024, 1, day, tzinfo=datetime.UTC)
+    made = {"id": id, "url": f"https://a.example/{id}", "text": text, "date": date, "snapshot": "s", "source": "w"}
+    return made | {"offset": int.from_bytes(id.encode()) % 2**40} | more
+
+
+def put(place: Workspace, shards: Mapping[str, Sequence[Page]], **config: Any) -> DedupConfig:
+    """A finished run of dedup on these pages."""
+    files = []
+    for key, pages in shards.items():
+        with place.create(f"filter/docs/{key}.parquet") as sink:
+            pq.write_table(pa.Table.from_pylist(list(pages), schema=DOCUMENT), sink)
+        files.append(Shard(key, File(f"filter/docs/{key}.parquet", sink.sha256, sink.size), len(pages)))
+    section = DedupConfig(**config)
+    recipe = Recipe(RecipeHead(run=RunConfig(attempts=1)), {"dedup": section})
+    with open_runner(place, recipe, Inline, open_display(as_json=True, stream=io.StringIO())) as runner:
+        assert not runner.run(STAGE, files).failed
+    place.write_bytes("recipe.yaml", recipe.to_yaml().encode())
+    return section
+
+
+SHARDS = {
+    "s/a": [page("first", text(1), 1), page("alone", text(3), 1), page("empty", "", 1), page("short", "one word", 2)],
+    "s/b": [page("near", text(1, 1), 2), page("copy", text(1).upper() + "!", 3), page("nobody", None, 1)],
+    "s/c": [page("far", text(1, 4), 4), *(page(f"other{n}", text(100 + n), n + 1) for n in range(8))],
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    found = Workspace(tmp_path_factory.mktemp("query") / "w")
+    put(found, SHARDS)
+    return found
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    words = text.split()
+    return {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
+
+
+def jaccard(one: str, other: str) -> float:
+    return len(shingles(one) & shingles(other)) / len(shingles(one) | shingles(other))
+
+
+def test_a_text_finds_its_copies_the_most_similar_first_whether_they_stayed_or_went(place: Workspace) -> None:
+    (answer,) = near_copies(place, DedupConfig(), [("mine", text(1))])
+    assert answer.id == "mine" and answer.found == len(answer.matches)
+    assert [match.id for match in answer.matches][:3] == ["first", "copy", "near"]
+    assert [(match.exact, match.kept, match.reason, match.kept_id) for match in answer.matches[:3]] == [
+        (True, True, None, None),
+        (True, False, "exact_duplicate", "first"),
+        (False, False, "near_duplicate", "first"),
+    ]
+    assert [match.url for match in answer.matches[:2]] == ["https://a.example/first", "https://a.example/copy"]
+    assert answer.matches[0].similarity == 1
+    assert answer.matches[2].similarity == pytest.approx(jaccard(text(1), text(1, 1)), abs=0.07)
+
+
+def test_a_text_that_is_in_no_page_finds_nothing(place: Workspace) -> None:
+    (answer,) = near_copies(place, DedupConfig(), [(None, text(999))])
+    assert (answer.found, answer.matches) == (0, [])
+
+
+def test_texts_without_words_find_nothing_not_even_pages_without_words(place: Workspace) -> None:
+    assert [answer.found for answer in near_copies(place, DedupConfig(), [(None, ""), (None, "?!")])] == [0, 0]
+
+
+def test_a_text_of_fewer_words_than_a_shingle_finds_its_equal(place: Workspace) -> None:
+    (answer,) = near_copies(place, DedupConfig(), [(None, "One WORD!")])
+    assert [match.id for match in answer.matches] == ["short"]
+
+
+def test_every_text_has_its_own_answer_in_its_place(place: Workspace) -> None:
+    asked = [(str(n), text(100 + n)) for n in (5, 0, 999, 5, 3)]
+    answers = near_copies(place, DedupConfig(), asked)
+    assert [answer.number for answer in answers] == [0, 1, 2, 3, 4]
+    assert [[match.id for match in answer.matches] for answer in answers] == [
+        ["other5"], ["other0"], [], ["other5"], ["other3"]
+    ]  # fmt: skip
+
+
+def test_of_many_pages_alike_the_first_by_date_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    pages = [page(f"{n:03d}", text(1), None if n % 10 == 0 else n % 28 + 1) for n in range(100)]
+    random.Random(1).shuffle(pages)
+    config = put(Workspace(tmp_path), {f"s/{n}": pages[n::3] for n in range(3)})
+    (answer,) = near_copies(Workspace(tmp_path), config, [(None, text(1))], top=5)
+    dated = sorted((row["date"], row["id"]) for row in pages if row["date"])
+    assert answer.found == 100
+    assert [match.id for match in answer.matches] == [id for _, id in dated[:5]]
+
+
+def test_pages_below_the_similarity_asked_for_are_not_named(place: Workspace) -> None:
+    (answer,) = near_copies(place, DedupConfig(), [(None, text(1))], least=0.995)
+    assert {match.id for match in answer.matches} == {"first", "copy"}
+
+
+def test_the_runs_own_parameters_are_used(tmp_path: Path) -> None:
+    config = put(Workspace(tmp_path), {"s/a": SHARDS["s/b"]}, minhash={"bands": 5, "rows": 3, "ngram": 2, "seed": 7})
+    (answer,) = near_copies(Workspace(tmp_path), config, [(None, text(1, 1))])
+    assert [match.id for match in answer.matches if match.exact] == ["near"]
+    assert [match.id for match in answer.matches if not match.exact] == ["copy"]
+
+
+def test_without_minhash_equal_texts_are_found(tmp_path: Path) -> None:
+    config = put(Workspace(tmp_path), {"s/a": SHARDS["s/b"]}, minhash={"enabled": False})
+    (answer,) = near_copies(Workspace(tmp_path), config, [(None, text(1))])
+    assert [match.id for match in answer.matches] == ["copy"]
+
+
+@pytest.mark.parametrize("change", [{"bands": 9, "rows": 13}, {"seed": 2}, {"ngram": 3}, {"bands": 28, "rows": 4}])
+def test_a_recipe_that_has_changed_since_is_refused(place: Workspace, change: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="has changed since dedup ran"):
+        near_copies(place, DedupConfig.model_validate({"minhash": change}), [(None, "x")])
+
+
+def test_a_changed_keep_rule_is_not_refused(place: Workspace) -> None:
+    (answer,) = near_copies(place, DedupConfig(keep="longest"), [(None, text(3))])
+    assert [match.id for match in answer.matches] == ["alone"]
+
+
+def test_pages_without_an_id_are_found(tmp_path: Path) -> None:
+    config = put(Workspace(tmp_path), {"s/a": [page("x", text(1), n + 1, offset=n) | {"id": None} for n in range(3)]})
+    (answer,) = near_copies(Workspace(tmp_path), config, [(None, text(1))])
+    assert [(match.id, match.kept) for match in answer.matches] == [(None, True), (None, False), (None, False)]
+
+
+def test_a_workspace_without_a_finished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="dedup has not run"):
+        near_copies(Workspace(tmp_path), DedupConfig(), [(None, "x")])
+
+
+def test_signatures_that_are_gone_are_an_error_not_an_empty_answer(tmp_path: Path) -> None:
+    config = put(Workspace(tmp_path), SHARDS)
+    (tmp_path / "dedup/steps/signatures/s/b.parquet").unlink()
+    with pytest.raises(CurateError, match="signatures of 1 of 3 shards are gone"):
+        near_copies(Workspace(tmp_path), config, [(None, text(1))])
+
+
+def ask(place: Workspace, file: Path, *options: str) -> Any:
+    done = CliRunner().invoke(dedup, ["query", str(file), "--workspace", place.url, *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "txt"])
+def test_the_command_reads_each_kind_of_file_and_writes_nothing(place: Workspace, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"asked.{kind}"
+    if kind == "jsonl":
+        file.write_text(json.dumps({"id": "mine", "text": text(1)}) + "\n{broken\n" + json.dumps({"text": text(999)}))
+    elif kind == "parquet":
+        pq.write_table(pa.table({"text": [text(1), text(999)], "id": ["mine", "b"]}), file)
+    else:
+        file.write_text(text(1))
+    before = {entry: entry.stat().st_mtime_ns for entry in Path(place.root).rglob("*")}
+    said = ask(place, file)
+    assert {entry: entry.stat().st_mtime_ns for entry in Path(place.root).rglob("*")} == before
+    assert "exact_duplicate, kept: first" in said and "https://a.example/near" in said
+    assert ("nothing alike" in said) == (kind != "txt")
+    assert ("skipped: record 1: bad_json" in said) == (kind == "jsonl")
+
+
+def test_a_file_of_another_kind_is_refused_in_one_line(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"plain text"))
+    done = CliRunner().invoke(dedup, ["query", str(tmp_path / "a.gz"), "--workspace", place.url])
+    assert done.exit_code == 2
+    assert "give JSONL, Parquet or plain text" in done.output and done.output.count("\n") == 1
+
+
+def test_with_json_the_command_gives_what_the_library_gives(
+    place: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "asked.txt"
+    file.write_text(text(1))
+    ask(place, file, "--json", "--top", "2", "--similarity", "0.9")
+    facts = json.loads(capfd.readouterr().out)
+    expected = near_copies(place, DedupConfig(), [(None, text(1))], top=2, least=0.9)
+    assert facts["queries"] == [asdict(answer) for answer in expected]
+    assert len(facts["queries"][0]["matches"]) == 2
+    assert rows(place, "dedup/docs/s/a.parquet")
