@@ -100,7 +100,8 @@ def _lines(answers: list[Answer]) -> Iterator[str]:
         found = number_of(answer.found, "near copy", "near copies") if answer.found else "nothing alike"
         yield f"text {answer.number}{name}: {found}{more}"
         for match in answer.matches:
-            yield f"  {_share(match.exact, match.similarity):6} {_fate(match):44} {printable(match.id)}  {printable(match.url or '')}"
+            shown = f"{_share(match.exact, match.similarity):6} {_fate(match):44}"
+            yield f"  {shown} {printable(match.id)}  {printable(match.url or '')}"
 
 
 def _share(exact: bool, similarity: float) -> str:

@@ -1,4 +1,4 @@
-"""What the section `dedup:` says of texts that lose what other pages have: paragraphs and substrings. Both are off by default."""
+"""What the section `dedup:` says of texts that lose what other pages have; off by default."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from curate.stages.dedup.edits import Edits, read_edits
 from curate.stages.dedup.ids import SAME_ID
 from curate.stages.partitions import read_part
 
-SAME_ID = "duplicate_id"
 EXACT = "exact_duplicate"
 NEAR = "near_duplicate"
 

@@ -33,6 +33,6 @@ def _dropped(context: Context, verdicts: File, position: int) -> Any:
     """The rows of a shard that go as copies, ascending."""
     rows = [np.zeros(0, np.int64)]
     with context.open(verdicts) as stream:
-        for piece in read_part(stream, position, ("row", "kept")):
-            rows.append(piece.column("row").filter(pc.invert(piece.column("kept"))).to_numpy())
+        pieces = read_part(stream, position, ("row", "kept"))
+        rows += [piece.column("row").filter(pc.invert(piece.column("kept"))).to_numpy() for piece in pieces]
     return np.sort(np.concatenate(rows))
