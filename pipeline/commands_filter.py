@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import click
 from curate.pipeline.options import guarded, json_option, say, workspace_option
 
 if TYPE_CHECKING:
+    from curate.stages.filter.config import FilterConfig
+    from curate.stages.filter.rules import Rule
     from curate.stages.filter.whatif import Answer
 
 LANGUAGES = 12
@@ -42,7 +45,7 @@ def what_if(changes: tuple[str, ...], workspace: str, as_json: bool) -> None:
         raise UsageError(f"{workspace} is no workspace: nothing has run there")
     config = session.workspace_recipe(place, None).section("filter")
     answer = whatif.what_if(place, config, changes)
-    notes = []
+    notes = list(own_values(config, answer))
     ran = (read_manifest(place, "filter") or {})["counts"]["kept"]
     if ran != int(answer.total[1]):
         notes.append(f"the filter kept {ran:,} documents: the recipe has changed since, and `now` is by the recipe")
@@ -52,7 +55,14 @@ def what_if(changes: tuple[str, ...], workspace: str, as_json: bool) -> None:
         "texts, signals and languages are as they were measured: line edits, counting and stop words are not simulated",
         "characters are counted after line edits and before masks; dedup is not asked again",
     ]
-    again = f"curate run filter --workspace {workspace} " + " ".join(f"--set {item}" for item in answer.settings)
+    elsewhere = [] if read_manifest(place, "extract") else ["--from WORKSPACE"]
+    again = " ".join(
+        [
+            f"curate run filter --workspace {shlex.quote(workspace)}",
+            *elsewhere,
+            *(f"--set {shlex.quote(item)}" for item in answer.settings),
+        ]
+    )
     if as_json:
         say(True, {**answer.to_json(), "notes": notes, "next": again})
         return
@@ -62,6 +72,35 @@ def what_if(changes: tuple[str, ...], workspace: str, as_json: bool) -> None:
     else:
         click.echo("\n\n".join("\n".join(_lines(*table)) for table in tables))
     click.echo("\n" + "\n".join([*(f"note: {note}" for note in notes), f"next: {again}"]))
+
+
+def own_values(config: FilterConfig, answer: Answer) -> Iterator[str]:
+    """A note for each change of a rule for all pages that languages with a rule of their own do not follow."""
+    given = dict(setting.removeprefix("filter.").split("=", 1) for setting in answer.settings)
+    ranked = sorted(answer.languages, key=lambda code: (-int(answer.languages[code][0]), code))
+    for path, value in given.items():
+        section, name, *bound = path.split(".")
+        if section != "rules":
+            continue
+        rule = ".".join((name, *bound))
+        own = [
+            code
+            for code in ranked
+            if name in (overlay := config.rules_by_language.get(code, {}))
+            and _is_own(overlay[name], bound)
+            and not any(f"rules_by_language.{code}.{item}" in given for item in (name, rule))
+        ]
+        if own:
+            names = ", ".join(own[:LANGUAGES]) + (f" and {len(own) - LANGUAGES} others" if own[LANGUAGES:] else "")
+            change = f"{own[0]}.{rule}={'off' if value == 'null' else value}"
+            yield f"{rule} stays where a language has its own: {names}. `{change}` changes one"
+
+
+def _is_own(rule: Rule | None, bound: Sequence[str]) -> bool:
+    """Whether a language's rule, or this bound of it, holds whatever is said for all pages."""
+    if rule is None:
+        return bool(bound)
+    return not bound or bound[0] in rule.model_dump()
 
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]

@@ -91,6 +91,10 @@ def signals(names: tuple[str, ...], recipe: str | None, as_json: bool) -> None:
 def _described(row: Mapping[str, Any]) -> Iterator[str]:
     import textwrap
 
+    from curate.pipeline.tables import width
+
     yield f"{row['name']}  ({row['unit']}; {row['range']}; {row['text']} text)"
-    yield from textwrap.wrap(row["definition"], 110, initial_indent="    ", subsequent_indent="    ")
-    yield f"    {row['source']}"
+    for paragraph in (row["definition"], row["source"]):
+        yield from textwrap.wrap(
+            paragraph, width(), initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+        )

@@ -87,9 +87,9 @@ def _contents(value: Any) -> Any:
     return _file_digest(value, facts.st_size, facts.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=4096)
 def _file_digest(path: str, size: int, modified: int) -> str:
-    """Kept as long as size and time of the file stay: every task's identity asks, and a blocklist may have 100 MB."""
+    """Kept as long as size and time of the file stay: every step asks, of a folder of blocklists or a model of 2 GB."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

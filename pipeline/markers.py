@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from curate.pipeline.config import Strict, digest
+from curate.pipeline.config import digest
 from curate.pipeline.errors import CurateError
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Done, File, Stage, Step, Task
@@ -29,10 +29,11 @@ def _folder(stage: Stage, step: Step) -> str:
     return stage.name if step is stage.steps[-1] else f"{stage.name}/steps/{step.name}"
 
 
-def identity(stage: Stage, step: Step, task: Task, config: Strict, seed: int, code: str) -> str:
+def identity(stage: Stage, step: Step, task: Task, config: str, seed: int, code: str) -> str:
     """SHA-256 (hex) of everything that the task's output depends on.
 
-    `code` is the fingerprint of the user's plugins; our own code is named by the stage's version.
+    `config` is the fingerprint of what the step reads of the configuration, `code` that of the user's plugins; our own code is
+    named by the stage's version.
     """
     return digest(
         [
@@ -41,7 +42,7 @@ def identity(stage: Stage, step: Step, task: Task, config: Strict, seed: int, co
             stage.version,
             step.name,
             task.key,
-            config.fingerprint(step.reads),
+            config,
             seed if stage.seeded else 0,
             code,
             {name: [file.fingerprint for file in files] for name, files in task.inputs.items()},

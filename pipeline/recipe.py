@@ -114,6 +114,12 @@ def load_recipe(
     return Recipe(head, {name: getattr(resolved, name) for name in sections})
 
 
+def input_of(source: str, text: str) -> InputConfig:
+    """What a recipe in YAML reads, and nothing else of it. Raises UsageError."""
+    data, _ = _load(source, (), text)
+    return load_recipe(source, {}, text=yaml.safe_dump({"input": data.get("input") or {}})).head.input
+
+
 def import_plugins(modules: Sequence[str]) -> None:
     """Imports the user's own modules, from where Python finds them or the current folder; they register signals."""
     for module in modules:

@@ -94,11 +94,11 @@ class Runner:
                 left = tuple(shard for shard in left if shard.key not in failed)
         else:
             entries = shard_results(stage, before)
-            result.counts = _stage_counts(stage, before, entries)
+            result.counts = _stage_counts(stage, shards, before, entries)
             if (
                 markers or not result.failed
             ):  # where everything failed, what there was before is worth more than nothing
-                self._publish(stage, entries, markers, result)
+                self._publish(stage, entries, markers, _step_folders(stage, before), result)
                 result.published = True
         result.seconds = time.monotonic() - started
         self.display.event(
@@ -126,7 +126,9 @@ class Runner:
         self, stage: Stage, step: Step, tasks: list[Task], result: StageResult
     ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Markers of the tasks that are done, and the errors of those that failed, by key."""
-        calls = {task.key: self._call(stage, step, task) for task in tasks}
+        # once a step: of a configuration that names files it asks for each
+        fingerprint = self.recipe.section(stage.name).fingerprint(step.reads) if tasks else ""
+        calls = {task.key: self._call(stage, step, task, fingerprint) for task in tasks}
         if len(calls) != len(tasks):
             raise RuntimeError(f"{stage.name}/{step.name}: two tasks have the same key")
         old = read_markers(self.workspace, stage, step)
@@ -152,25 +154,32 @@ class Runner:
         if not holds(self.workspace, self._token):
             raise WorkspaceLocked(f"another driver has taken {redact(self.workspace.url)} over: this one stops")
 
-    def _call(self, stage: Stage, step: Step, task: Task) -> Call:
-        config = self.recipe.section(stage.name)
+    def _call(self, stage: Stage, step: Step, task: Task, fingerprint: str) -> Call:
         return Call(
             task=task,
             run=step.run,
             record_bearing=step.record_bearing,
-            config=config,
+            config=self.recipe.section(stage.name),
             seed=self._seed(stage),
             plugins=tuple(self.recipe.head.plugins),
             workspace=self.workspace.url,
             token=self._token,
-            identity=identity(stage, step, task, config, self.recipe.head.seed, self._code),
+            identity=identity(stage, step, task, fingerprint, self.recipe.head.seed, self._code),
             marker=marker_path(stage, step, task.key),
         )
 
     def _publish(
-        self, stage: Stage, shards: Sequence[Done], markers: Mapping[str, dict[str, Any]], result: StageResult
+        self,
+        stage: Stage,
+        shards: Sequence[Done],
+        markers: Mapping[str, dict[str, Any]],
+        steps: Sequence[str],
+        result: StageResult,
     ) -> None:
-        """Writes the manifest: the shards that are this stage's output now. `markers` are those of the last step."""
+        """Writes the manifest: the shards that are this stage's output now, and the folders of its steps that are in use.
+
+        `markers` are those of the last step.
+        """
         entries = [
             {
                 "key": shard.key,
@@ -194,6 +203,7 @@ class Runner:
                 "finished": True,
                 "complete": not result.failed,
                 "shards": entries,
+                "steps": list(steps),
                 "failed": [{"key": key, "error": error} for key, error in sorted(result.failed.items())],
                 "counts": result.counts.to_json(),
             },
@@ -303,7 +313,8 @@ def upstream_shards(workspace: Workspace, stage: str, *, external: bool = False)
     """The shards that a finished stage left, from its manifest; of another workspace as external files."""
     manifest = read_manifest(workspace, stage)
     if manifest is None:
-        raise UsageError(f"{workspace.url} has no finished {stage} stage: run `curate run {stage}` first")
+        elsewhere = "" if external else ", or give the workspace that has one with --from"
+        raise UsageError(f"{workspace.url} has no finished {stage} stage: run `curate run {stage}` first{elsewhere}")
     if manifest.get("finished") is False:
         raise UsageError(f"the {stage} stage in {workspace.url} has not finished: run `curate run {stage}` again first")
     prefix = "" if not external else (f"{workspace.root}/" if workspace.is_local else f"{workspace.url}/")
@@ -339,11 +350,21 @@ def raise_if_incomplete(results: Sequence[StageResult], problems: Sequence[str],
         )
 
 
-def _stage_counts(stage: Stage, before: Mapping[str, Sequence[Done]], shards: Sequence[Done]) -> Counts:
-    """The sums of the shards; of the tasks that decide on records where these are no shards (`mix`)."""
+def _stage_counts(
+    stage: Stage, shards: Sequence[Shard], before: Mapping[str, Sequence[Done]], entries: Sequence[Done]
+) -> Counts:
+    """The sums of what is published; of the tasks that decide on records where these are not tasks of a shard (`mix`)."""
     bearing = before[next(step.name for step in stage.steps if step.record_bearing)]
-    counted = shards if {shard.key for shard in shards} & {done.key for done in bearing} else bearing
+    counted = entries if {done.key for done in bearing} <= {shard.key for shard in shards} else bearing
     return sum((Counts.from_json(dict(done.counts)) for done in counted), Counts())
+
+
+def _step_folders(stage: Stage, before: Mapping[str, Sequence[Done]]) -> list[str]:
+    """The folders below `<stage>/steps` that hold what finished tasks wrote, or their markers."""
+    base = f"{stage.name}/steps/"
+    outputs = (file.path for tasks in before.values() for done in tasks for file in done.outputs.values())
+    folders = {path.removeprefix(base).partition("/")[0] for path in outputs if path.startswith(base)}
+    return sorted(folders | {name for name, tasks in before.items() if tasks})
 
 
 def _plugin_fingerprint(modules: Sequence[str]) -> str:

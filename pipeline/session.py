@@ -14,7 +14,7 @@ from curate.pipeline.errors import UsageError
 from curate.pipeline.inputs import find_inputs
 from curate.pipeline.markers import read_manifest
 from curate.pipeline.progress import Display
-from curate.pipeline.recipe import Recipe, load_recipe
+from curate.pipeline.recipe import Recipe, input_of, load_recipe
 from curate.pipeline.runner import StageResult, open_runner, raise_if_incomplete, upstream_shards
 from curate.pipeline.stage import File, Shard, Stage, load
 from curate.pipeline.status import stage_statuses, stale_stages
@@ -83,7 +83,7 @@ def workspace_recipe(
         return load_recipe(f"{workspace.url}/{RECIPE}", sections(), settings, text=own)
     recipe = read_recipe(source or DEFAULT_RECIPE, settings)
     if not recipe.head.input.paths and own is not None:
-        given = load_recipe(f"{workspace.url}/{RECIPE}", sections(), text=own).head.input
+        given = input_of(f"{workspace.url}/{RECIPE}", own)  # without its plugins, which would register their signals
         config = recipe.head.input.model_copy(update={"paths": given.paths, "snapshot": snapshot or given.snapshot})
         recipe = Recipe(recipe.head.model_copy(update={"input": config}), recipe.sections)
     return recipe

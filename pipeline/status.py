@@ -182,19 +182,25 @@ def leftovers(workspace: Workspace, stages: Sequence[str]) -> list[str]:
             base = f"{stage}/{folder}/"
             alive = keys if folder == "done" else keys | {item["key"] for item in manifest["failed"]}
             found += [name for name in workspace.list(base.rstrip("/"), ".json") if name[len(base) : -5] not in alive]
-        if all("docs" in entry for entry in manifest["shards"]):  # not mix, whose shards are classify's
-            found += _of_earlier_steps(workspace, stage, keys | {item["key"] for item in manifest["failed"]})
+        found += _of_earlier_steps(workspace, stage, manifest, keys)
     return sorted(set(found))
 
 
-def _of_earlier_steps(workspace: Workspace, stage: str, alive: set[str]) -> list[str]:
-    """Markers and files of the steps before the last whose shard is gone: of the tasks that read the documents of one."""
+def _of_earlier_steps(workspace: Workspace, stage: str, manifest: dict[str, Any], keys: set[str]) -> list[str]:
+    """What the steps before the last left: folders that no task uses any more, and markers and files of tasks that read
+    the documents of a shard that is gone."""
+    failed = {item["key"] for item in manifest["failed"]}
+    of_shards = all("docs" in entry for entry in manifest["shards"])  # not mix, whose shards are classify's
+    steps = manifest.get("steps")
     found = []
-    for name in workspace.list(f"{stage}/steps", ".json"):
-        _, _, _, folder, *rest = name.split("/")
-        if folder != "done" or "/".join(rest)[:-5] in alive:
-            continue
-        marker = workspace.read_json(name)
-        if "docs" in marker.get("read", {}):
-            found += [name, *(item["path"] for item in marker["outputs"].values() if workspace.exists(item["path"]))]
+    for name in workspace.list(f"{stage}/steps"):
+        step, _, rest = name.removeprefix(f"{stage}/steps/").partition("/")
+        folder, _, key = rest.removesuffix(".json").partition("/") if rest.endswith(".json") else ("", "", "")
+        if (steps is not None and step not in steps) or (folder == "failed" and key not in failed):
+            found.append(name)
+        elif folder == "done" and of_shards and key not in keys | failed:
+            marker = workspace.read_json(name)
+            if "docs" in marker.get("read", {}):
+                outputs = (item["path"] for item in marker["outputs"].values())
+                found += [name, *(path for path in outputs if workspace.exists(path))]
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,16 @@ from curate.pipeline.status import StageStatus, mix_is_behind
 from curate.pipeline.workspace import Workspace
 
 WIDTH = 110
-"""Columns after which a list of values goes on in the next line."""
+"""Columns after which a list of values goes on in the next line, where the terminal has so many."""
 _INDENT = " " * 23
 _TAIL_BYTES = 1 << 18
 _FOLDED = ("rps_", "ccnet_")
 """Signals that are counted only where a record's story is told: there are many, and few recipes ask for them."""
+
+
+def width() -> int:
+    """Columns that text for a person may take: the terminal's, at most WIDTH; WIDTH where there is no terminal."""
+    return max(60, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 
 def status_lines(statuses: Sequence[StageStatus], now: dict[str, Any] | None) -> list[str]:
@@ -173,7 +179,7 @@ def _said(stage: str, record: Mapping[str, Any]) -> Iterator[str]:
         others = [f"{number_of(len(folded), 'signal')} of RedPajama v2"] if folded else []
         others += [f"{zeros} that are 0"] if (zeros := len(rest) - len(said)) else []
         if others:
-            yield f"and {', '.join(others)} (--json has them all)"
+            yield from _wrapped([*others[:-1], f"{others[-1]} (--json has them all)"], "and ")
 
 
 def _rule(rule: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -221,10 +227,10 @@ def _mixed(record: Mapping[str, Any]) -> list[str]:
 
 
 def _wrapped(items: Iterable[str], head: str = "") -> Iterator[str]:
-    """Items joined by commas, in lines of at most WIDTH columns (a longer item has a line of its own)."""
-    line = head
+    """Items joined by commas, in lines as wide as `width()` (a longer item has a line of its own)."""
+    line, most = head, width()
     for item in items:
-        if line not in ("", head) and len(_INDENT) + len(line) + len(item) > WIDTH:
+        if line not in ("", head) and len(_INDENT) + len(line) + len(item) > most:
             yield line.rstrip()
             line = ""
         line += f"{item}, "

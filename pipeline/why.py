@@ -112,14 +112,16 @@ def _rows_of(
 
 
 def _measured(workspace: Workspace, path: str, identity: str, *, all_of_it: bool) -> dict[str, Any]:
-    """The spans of a record from the table of all that was measured, and, with `all_of_it`, its signals and its language."""
+    """The spans of a record from the table of all that was measured; with `all_of_it` its signals, language and length too."""
     if not workspace.exists(path):
         return {}
     with workspace.open(path) as stream:
         names = pq.read_schema(stream).names
     for row in _rows_of(workspace, path, names if all_of_it else ("id", "pii"), {identity}):
         del row["id"]
-        found: dict[str, Any] = {name: row.pop(name) for name in ("language", "language_score") if name in row}
+        found: dict[str, Any] = {
+            name: row.pop(name) for name in ("language", "language_score", "characters") if name in row
+        }
         found |= {"spans": spans} if (spans := row.pop("pii", None)) else {}
         return found | ({"signals": row} if all_of_it else {})
     return {}

@@ -69,7 +69,7 @@ def rules(workspace: Workspace, stages: Sequence[StageFacts]) -> dict[str, Any]:
                 {
                     "stage": stage.name,
                     "name": clean(rule, 80),
-                    "limits": ", ".join(limit(bound, value) for bound, value in limits),
+                    "limits": limits_in_words(limits),
                     "failed": ledger.failed[rule],
                     "alone": ledger.alone[rule],
                     "share": share(ledger.failed[rule], stage.counts.records),
@@ -98,7 +98,10 @@ def _rule_charts(workspace: Workspace, stage: StageFacts, ranked: Sequence[str])
         path = by_leaf[rule]
         whole = columns[path].kind in ("INT32", "INT64")
         missing = counted.missing[path]
-        note = f"{count(missing)} of {count(counted.rows)} records have no value" if missing else ""
+        notes = [f"{count(missing)} of {count(counted.rows)} records have no value"] if missing else []
+        outer = outermost(limits[rule])
+        if len(outer) < len(limits[rule]):
+            notes.append(f"thresholds by language: {limits_in_words(limits[rule])}; the outermost are drawn")
         charts.append(
             histogram(
                 Histogram(tuple(edges.tolist()), tuple(counted.bins[path].tolist()), log),
@@ -106,8 +109,8 @@ def _rule_charts(workspace: Workspace, stage: StageFacts, ranked: Sequence[str])
                 code=True,
                 unit="measured value",
                 y_label="records",
-                thresholds=[_threshold(bound, value, whole) for bound, value in limits[rule]],
-                note=note,
+                thresholds=[_threshold(bound, value, whole) for bound, value in outer],
+                note="; ".join(notes),
             )
         )
     return charts
@@ -125,6 +128,20 @@ def _threshold(bound: str, value: float, whole: bool) -> Threshold:
 def limit(bound: str, value: float) -> str:
     """A limit in words: `min 50`, `is false`."""
     return f"is {'true' if value else 'false'}" if bound == "is" else f"{bound} {measured(value)}"
+
+
+def outermost(limits: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Of each bound the least and the greatest value: what rules by language leave to be drawn."""
+    by_bound = {bound: [value for other, value in limits if other == bound] for bound, _ in limits}
+    return [(bound, value) for bound, values in by_bound.items() for value in sorted({min(values), max(values)})]
+
+
+def limits_in_words(limits: Sequence[tuple[str, float]]) -> str:
+    """Limits in few words: `min 3, max 10`, and where languages differ `min 36 to 100`."""
+    found: dict[str, str] = {}
+    for bound, value in sorted(outermost(limits), key=lambda item: (item[0] != "min", item)):
+        found[bound] = f"{found[bound]} to {measured(value)}" if bound in found else limit(bound, value)
+    return ", ".join(found.values())
 
 
 def scale(column: Column, limits: Sequence[float] = ()) -> tuple[np.ndarray, bool]:

@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
+
+settings.register_profile("curate", deadline=None)  # time on a machine that does other work says nothing
+settings.load_profile("curate")
 
 
 def _free_port() -> int:

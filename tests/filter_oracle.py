@@ -259,7 +259,7 @@ def entropy(items: list[str]) -> np.float32:
 
 def compression(text: str) -> float:
     """Near enough: another build of zlib may find other matches."""
-    packer = zlib.compressobj(9, wbits=31)
+    packer = zlib.compressobj(6, wbits=31)
     data = text.encode()
     return len(data) / len(packer.compress(data) + packer.flush())
 

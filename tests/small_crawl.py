@@ -23,6 +23,7 @@ extends: multilingual
 seed: 5
 filter:
   language: null
+  rules_by_language: null
 mix:
   budget: 3k
   by: [snapshot]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import functools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from curate.pipeline.config import Strict
-from curate.pipeline.errors import nearest
-from curate.stages.filter.languages import CODES, canonical, missing
+from curate.stages.filter import fasttext_file
+from curate.stages.filter.languages import PREFIX, canonical, missing, near
 from curate.stages.filter.registry import Signal, registered, unknown
 from curate.stages.filter.rules import Overlay, Rules, laid_over, sensible
 from curate.stages.urls.lists import UrlLists
@@ -44,6 +44,7 @@ class LanguageConfig(Strict):
     def _there(cls, model: str) -> str:
         if model != LID_176 and not Path(model).is_file():
             raise ValueError(f"no such file; give {LID_176} or the path of a fastText model")
+        labels_of(model)
         return model
 
     @field_validator("languages", mode="before")
@@ -60,11 +61,30 @@ class LanguageConfig(Strict):
     @field_validator("languages")
     @classmethod
     def _known(cls, languages: Literal["all"] | list[str], info: ValidationInfo) -> Literal["all"] | list[str]:
-        if languages != "all" and info.data.get("model") == LID_176:
-            problem = missing(languages, LID_176_LANGUAGES, LID_176)
-            if problem:
-                raise ValueError(problem)
+        model = info.data.get("model")
+        problem = missing(languages, labels_of(model), model) if languages != "all" and model else None
+        if problem:
+            raise ValueError(problem)
         return languages
+
+
+def labels_of(model: str) -> frozenset[str]:
+    """The labels that a model may give. ValueError where the file is no fastText classifier."""
+    if model == LID_176:
+        return LID_176_LANGUAGES
+    facts = Path(model).stat()
+    return _labels(model, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _labels(path: str, size: int, modified: int) -> frozenset[str]:
+    """Kept as long as size and time of the file stay: GlotLID's takes a second."""
+    try:
+        return frozenset(label.removeprefix(PREFIX) for label in fasttext_file.labels(Path(path)))
+    except OSError as error:
+        raise ValueError(f"cannot read it: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"no fastText classifier: {error}") from error
 
 
 POLICY_PHRASES = (
@@ -156,20 +176,27 @@ def _is_found(mask: str) -> bool:
 
 
 def _code(label: str, language: LanguageConfig | None) -> str:
-    """A language's canonical code. ValueError for one that no model gives, as far as is known here."""
-    code = canonical(label) or label
-    known = {canonical(name) or name for name in LID_176_LANGUAGES}
-    if language is None or language.model != LID_176:
-        known |= set(CODES.values())
-        if re.fullmatch("[a-z]{3}(_[A-Z][a-z]{3})?", label):  # GlotLID knows 2,000 by codes of three letters
-            return code
-    if code not in known:
-        raise ValueError(f"no language {label!r}{nearest(label, known)}")
+    """A language's canonical code. ValueError for one that the model does not give."""
+    if language is None:
+        raise ValueError(f"no page would be asked for {label!r}: filter.language is null, so no language is measured")
+    code, labels = canonical(label) or label, labels_of(language.model)
+    if code not in {canonical(name) for name in labels}:
+        raise ValueError(f"{language.model} knows no language {label!r}{near(label, labels)}")
     return code
 
 
 def _error(message: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{problem}", {"problem": message})
+
+
+URL_SIGNALS = {
+    "url_blocklisted": "blocklists",
+    "url_banned_words": "banned_words",
+    "url_soft_words": "soft_words",
+    "url_banned_substrings": "banned_substrings",
+    "rps_doc_ut1_blacklist": "blocklists",
+}
+"""Signals that are 0 for every page unless `filter.urls` has the list."""
 
 
 class FilterConfig(Strict):
@@ -188,11 +215,12 @@ class FilterConfig(Strict):
     lines: LinesConfig | None = None
     """null: the text stays as extracted, and signals of the edited text measure that."""
     stop_words: dict[str, list[str]] = Field(default_factory=dict)
-    """Stop words by language, in place of those that come with curate."""
+    """Stop words by language, in place of those that come with curate; null: none."""
     rules: Rules = Field(default_factory=dict)
     """Signal: {min: …, max: …} or {is: …}, in the order in which they are asked; null switches a rule off."""
     rules_by_language: dict[str, Overlay] = Field(default_factory=dict)
-    """Rules of one language, laid over `rules`: {de: {mean_word_length: {max: 12}}}; null switches a rule, or a bound, off."""
+    """Rules of one language, laid over `rules`: {de: {mean_word_length: {max: 12}}}; null switches off: a bound, a rule, or all
+    that the recipe below says of a language, or of any."""
     pii: PiiConfig = Field(default_factory=PiiConfig)
 
     @property
@@ -215,14 +243,21 @@ class FilterConfig(Strict):
     @field_validator("stop_words", "rules_by_language", mode="before")
     @classmethod
     def _by_code(cls, value: Any, info: ValidationInfo) -> Any:
-        """Keys as canonical codes; ValueError for a language that nothing knows, or that is named twice."""
-        if not isinstance(value, dict):
-            return value
+        """Keys as canonical codes, without those of null; ValueError for a language that the model does not give, or that
+        is named twice."""
+        if value is None:
+            return {}
+        given = {key: inner for key, inner in value.items() if inner is not None} if isinstance(value, dict) else None
+        if not given or "language" not in info.data:  # what is wrong there is said of `language` itself
+            return value if given is None else given
         found: dict[str, Any] = {}
-        for key, inner in value.items():
+        for key, inner in given.items():
             if key is False:
                 raise ValueError('Norwegian is written "no", in quotes: YAML reads a bare no as false')
-            code = _code(str(key), info.data.get("language"))
+            if info.field_name == "stop_words" and canonical(str(key)) == "en":
+                code = "en"  # pages in a language without a list are asked for these too
+            else:
+                code = _code(str(key), info.data["language"])
             if code in found:
                 raise ValueError(f"{key!r} is the language {code!r}, which is there already")
             found[code] = inner
@@ -244,3 +279,27 @@ class FilterConfig(Strict):
         if errors:
             raise ValidationError.from_exception_data("rules_by_language", errors)
         return overlays
+
+    @model_validator(mode="after")
+    def _lists_there(self) -> Self:
+        """ValidationError for a rule that could never drop, or never keep, for want of the list that its signal counts by."""
+        errors: list[InitErrorDetails] = []
+        above: list[tuple[tuple[str, ...], Overlay]] = [(("rules",), self.rules)]
+        above += [(("rules_by_language", code), own) for code, own in self.rules_by_language.items()]
+        for path, own in above:
+            for name, rule in own.items():
+                key = URL_SIGNALS.get(name)
+                if rule is not None and key and not getattr(self.urls, key, None):
+                    said = f"every page has 0 without a list: give filter.urls.{key}, or null in place of the rule"
+                    errors.append(InitErrorDetails(type=_error(said), loc=(*path, name), input=None))
+        for code, words in self.stop_words.items():
+            rule = laid_over(self.rules, self.rules_by_language.get(code, {})).get("stop_word_count")
+            if rule is not None and (rule.min or 0) > len(set(words)):
+                said = (
+                    f"{len(set(words))} different words, and stop_word_count asks for at least {rule.min:g}: no page could "
+                    f"pass (rules_by_language: {{{code}: {{stop_word_count: null}}}} switches the rule off)"
+                )
+                errors.append(InitErrorDetails(type=_error(said), loc=("stop_words", code), input=None))
+        if errors:
+            raise ValidationError.from_exception_data("filter", errors)
+        return self

@@ -151,7 +151,7 @@ def decide(
     `rules` are `Rule`s or plain values such as `{"word_count": {"min": 50}}`. `by_language` are rules that lie over them for
     the documents of one language, `languages` the documents' languages (labels of any model, or None), else the table's
     column `language`. Bounds are compared at the column's own precision. Raises UsageError for a rule that makes no sense, or
-    whose signal the table lacks.
+    whose signal the table lacks or has no number for.
     """
     base = parse(rules)
     over = {canonical(code) or code: own for code, own in (by_language or {}).items()}
@@ -228,6 +228,11 @@ def _values(table: Table, name: str) -> npt.NDArray[Any]:
     if table.schema.get_field_index(name) < 0:
         raise UsageError(f"rules: {name}: the table has no such column{nearest(name, tuple(table.schema.names))}")
     column = table.column(name)
+    kind = column.type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise UsageError(f"rules: {name}: the table's column holds no numbers ({kind})")
+    if column.null_count:
+        raise UsageError(f"rules: {name}: {column.null_count} documents have no value, and would pass unasked")
     values: npt.NDArray[Any] = (
         column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
     )

@@ -107,15 +107,17 @@ def missing(wanted: Iterable[str], labels: Collection[str], model: str) -> str |
     names = {canonical(label) or "" for label in labels}
     for name in wanted:
         if name not in labels and (_is_exact(name) or canonical(name) not in names):
-            return f"{model} knows no language {name!r}{_near(name, labels)}"
+            return f"{model} knows no language {name!r}{near(name, labels)}"
     return None
 
 
-def _near(name: str, known: Collection[str]) -> str:
+def near(name: str, known: Collection[str]) -> str:
     """The same language by another name, else the nearest name; all of them only where they are few (not GlotLID's)."""
     same = sorted(other for other in known if canonical(other) == canonical(name))
     if same:
         return f"; did you mean {same[0]!r}?"
+    if name.isalpha() and len(name) > 3:  # the nearest code to `german` is Romansh's
+        return "; give its code, such as de or deu"
     near = nearest(name, set(known))
     return near if len(known) <= LISTED or near.startswith("; did you mean") else ""
 
@@ -128,10 +130,9 @@ def shipped() -> Mapping[str, tuple[str, ...]]:
 
 
 def stop_words(language: str | None, own: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The stop words of a language: its own list from the recipe, else that of curate, else English's (Gopher's eight)."""
+    """Stop words of a language: the recipe's list, else that of curate, else English's (the recipe's, or Gopher's eight)."""
     name = canonical(language)
     for given, words in own.items():
         if given == language or canonical(given) == name:
             return tuple(words)
-    known = shipped()
-    return known.get(name or "en", known["en"])
+    return shipped().get(name or "") or stop_words("en", own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,8 @@ def signals(
     `languages` and `urls` are those of the texts, for the signals that ask for them. Every text has a value, no value is
     NaN. Raises UsageError for an unknown name or counting, and where the lengths differ.
     """
+    if isinstance(texts, str) or isinstance(names, str):
+        raise TypeError("texts and names are lists (or Arrow arrays) of strings, not a string")
     known = {
         "language": None if languages is None else [canonical(label) for label in languages],
         "url": urls,
@@ -65,12 +67,12 @@ def measure(
     counting: Counting = "paper",
     known: Mapping[str, Any] | None = None,
     stop_words: Mapping[str, Sequence[str]] | None = None,
-    repeated: npt.NDArray[np.bool_] | None = None,
+    repeated: Callable[[Segmented], npt.NDArray[np.bool_]] | None = None,
 ) -> Measurements:
     """The wanted signals of a batch, and the texts after line edits.
 
     `known` is what else is known of the texts, one value a row (`Segmented.known`); None for all is not known. `stop_words` are
-    the recipe's own, by language. `repeated` marks the lines that stand elsewhere in the snapshot too.
+    the recipe's own, by language. `repeated` says which of a batch's lines stand elsewhere in the snapshot too.
     """
     if counting not in ("paper", "datatrove"):
         raise UsageError(f"counting: {counting!r} is neither 'paper' nor 'datatrove'")
@@ -82,7 +84,8 @@ def measure(
             raise UsageError(f"{len(values)} values of {key!r} for {len(extracted)} texts: give one each")
     edited, strings = extracted, None
     if lines is not None or repeated is not None:
-        edited, strings = edit_lines(extracted, repeated=repeated, **_edits(lines))
+        gone = None if repeated is None else repeated(extracted)
+        edited, strings = edit_lines(extracted, repeated=gone, **_edits(lines))
     columns = [_column(signal, edited if signal.text == "edited" else extracted) for signal in wanted]
     schema = pa.schema([(signal.name, signal.type) for signal in wanted])
     return Measurements(pa.RecordBatch.from_arrays(columns, schema=schema), extracted, edited, strings)
@@ -109,4 +112,13 @@ def _column(signal: Signal, texts: Segmented) -> pa.Array:
         raise CurateError(
             f"signal {signal.name!r} gave a value that is no finite number; define it for every text, empty too"
         )
-    return pa.array(values.astype(np.float32 if signal.kind == "float" else np.int32), signal.type)
+    stored, limits = (np.float32, np.finfo(np.float32)) if signal.kind == "float" else (np.int32, np.iinfo(np.int32))
+    low, high = max(signal.low, float(limits.min)), min(signal.high, float(limits.max))
+    for value in (values.min(), values.max()) if len(values) else ():
+        # compared as they are stored, in which 0.7 is a little less than 0.7
+        if not limits.min <= value <= limits.max or not stored(low) <= stored(value) <= stored(high):
+            raise CurateError(
+                f"signal {signal.name!r} gave {value:g}, which is not in {low:g} to {high:g}, as it was registered: give "
+                "low= or high= there, or another unit= or kind="
+            )
+    return pa.array(values.astype(stored), signal.type)

@@ -35,14 +35,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 BUILT_IN = ("url", "gopher", "c4", "fineweb", "pii", "information", "redpajama")
 """Modules of `curate.stages.filter.measures`: those of FineWeb's steps in their order, then the rest; the columns' order."""
 
-RESERVED = frozenset({"id", "language", "language_score", "pii"})
+RESERVED = frozenset({"id", "language", "language_score", "characters", "pii"})
 """Names that the table of measures, or the language step, uses."""
 
 _NO_MODEL = "needs RedPajama's {}, which nobody ships with a licence to use it here"
 
 NOT_MEASURED: Mapping[str, str] = {
     "ccnet_perplexity": _NO_MODEL.format("KenLM and SentencePiece models of each language's Wikipedia"),
-    "ccnet_bucket": _NO_MODEL.format("perplexity cut-offs, after those models"),
+    "ccnet_bucket": _NO_MODEL.format("KenLM models and the limits of their perplexity by language"),
     **{
         f"rps_doc_{domain}_importance{suffix}": _NO_MODEL.format("counts of hashed 1- and 2-grams (DSIR)")
         for domain in ("books", "openwebtext", "wikipedia")

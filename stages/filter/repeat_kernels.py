@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from curate.stages.folding import EXPANDS, folded_of
-from curate.stages.text.kernels import Bytes, Hashes, Int32s, Int64s, decode
+from curate.stages.text.kernels import Bytes, Hashes, Int32s, Int64s, decode, kernel
 
 _SPACE = np.uint32(0x20)
 _INDEX = np.uint32(EXPANDS - 1)
@@ -24,7 +24,7 @@ def _step(state, letter):  # type: ignore[no-untyped-def]
     return state ^ (state >> _SHIFT)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hash_lines(  # type: ignore[no-untyped-def]
     data: Bytes, start: Int64s, stop: Int64s, table, starts, letters, hashes: Hashes, chars: Int32s
 ) -> None:

@@ -12,7 +12,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from curate.pipeline.config import Strict
 from curate.pipeline.errors import UsageError, nearest
-from curate.stages.filter.registry import Signal, registered
+from curate.stages.filter.registry import NOT_MEASURED, Signal, registered
 
 Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -81,6 +81,8 @@ class Rule(Strict):
 
 def _known(name: str) -> str:
     signals = registered()
+    if name in NOT_MEASURED:
+        raise ValueError(f"is not measured: it {NOT_MEASURED[name]}")
     if name not in signals:
         raise ValueError(f"no signal of this name{nearest(name, tuple(signals))}")
     return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from curate.pipeline.workspace import Workspace
 from curate.stages.filter.config import LID_176_LANGUAGES, FilterConfig
 from curate.stages.filter.decisions import LANGUAGE, Failures, Policy, failures
 from curate.stages.filter.languages import CODES, canonical
-from curate.stages.filter.registry import registered
+from curate.stages.filter.registry import NOT_MEASURED, registered, unknown
 from curate.stages.filter.work import CHARACTERS, DECIDED_ROWS
 
 FACTS = ("records", "kept_now", "kept_then", "flip_in", "flip_out", "characters_now", "characters_then")
@@ -32,6 +33,7 @@ UNKNOWN = "unknown"
 BOUNDS = ("min", "max", "is")
 MEASURED = ("counting", "signals", "repeated_lines", "lines", "stop_words", "urls", "pii")
 """Sections of `filter` that change texts or what is measured of them."""
+_OLDER = "{} was filtered by an older version: run `curate run filter` again"
 
 
 @dataclass
@@ -92,7 +94,8 @@ def changed(config: FilterConfig, changes: Sequence[str]) -> tuple[FilterConfig,
     settings = []
     for change in changes:
         path, value = _path(change, config)
-        settings.append(f"filter.{'.'.join(path)}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}")
+        written = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True).splitlines()[0]
+        settings.append(f"filter.{'.'.join(path)}={written}")
         target = data
         for key in path[:-1]:
             if target.get(key) is None:
@@ -132,10 +135,13 @@ def _path(change: str, config: FilterConfig) -> tuple[list[str], Any]:
         return _rule(change, ["rules"], keys, value)
     code = canonical(keys[0]) if keys else None
     if code in CODES.values() or code in LID_176_LANGUAGES or (keys[1:2] and keys[1] in known):
-        if keys[1:] and keys[1] not in known:
+        if keys[1:] and keys[1] not in known and keys[1] not in NOT_MEASURED:
             raise UsageError(f"{change}: no signal named {keys[1]!r}{nearest(keys[1], tuple(known))}")
-        if keys[1:]:
+        if keys[1:2] and keys[1] in known:
             return _rule(change, ["rules_by_language", str(code)], keys[1:], value)
+    for name in keys[:2]:
+        if name in NOT_MEASURED:
+            raise UsageError(f"{change}: {unknown(name)}")
     names = (*known, "language.threshold", "language.languages")
     raise UsageError(f"{change}: no rule of this name{nearest('.'.join(keys), names)}")
 
@@ -199,7 +205,7 @@ def measures_of(workspace: Workspace) -> list[str]:
         state = "no finished filter stage" if manifest is None else "a filter stage that has not finished"
         raise UsageError(f"{workspace.url} has {state}: run `curate run filter` first")
     if any("measures" not in entry for entry in manifest["shards"]):
-        raise UsageError(f"{workspace.url} was filtered by an older version: run `curate run filter` again")
+        raise UsageError(_OLDER.format(workspace.url))
     return [entry["measures"]["path"] for entry in manifest["shards"]]
 
 
@@ -208,6 +214,8 @@ def _check_measured(workspace: Workspace, paths: Sequence[str], policies: Sequen
         return
     with workspace.open(paths[0]) as stream:
         there = read_schema(stream).names
+    if CHARACTERS not in there:
+        raise UsageError(_OLDER.format(workspace.url))
     for name in dict.fromkeys(name for policy in policies for name in policy.columns):
         if name not in there:
             raise UsageError(

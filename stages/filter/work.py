@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -32,7 +32,7 @@ from curate.stages.filter.measure import measure
 from curate.stages.filter.measures.url import look_up
 from curate.stages.filter.registry import Signal
 from curate.stages.filter.repeats import Repeats, read_repeats
-from curate.stages.text.segment import BoolArray, segment
+from curate.stages.text.segment import BoolArray, Segmented
 
 PIECE_BYTES = 4 << 20
 """Text that is cut into words at a time: positions take about five times the memory of the text."""
@@ -96,10 +96,9 @@ def _measured(
         known |= {"language": [canonical(name) for name in names], "language_score": found}
     counts.seconds["language"] += perf_counter() - began
     began = perf_counter()
-    repeated = _repeated(repeats, texts, batch.column("id"), config)
     measured = measure(
         texts, wanted, lines=config.lines, counting=config.counting, known=known, stop_words=config.stop_words,
-        repeated=repeated,
+        repeated=_repeated(repeats, batch.column("id")),
     )  # fmt: skip
     for step, characters in measured.edited.removed.items():
         counts.edits += {step: int(characters.sum())}
@@ -112,9 +111,9 @@ def _measured(
     return pa.RecordBatch.from_arrays(columns, schema=_measures(wanted))
 
 
-def _repeated(repeats: Repeats | None, texts: pa.Array, ids: pa.Array, config: FilterConfig) -> BoolArray | None:
-    """Which of the texts' lines go because they stand elsewhere in the snapshot too."""
-    return None if repeats is None else repeats.mask(segment(texts, counting=config.counting), ids)
+def _repeated(repeats: Repeats | None, ids: pa.Array) -> Callable[[Segmented], BoolArray] | None:
+    """Tells which lines of the texts with these ids go because they stand elsewhere in the snapshot too."""
+    return None if repeats is None else lambda texts: repeats.mask(texts, ids)
 
 
 def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -203,6 +202,8 @@ def _documents(docs: pa.Schema, measures: pa.Schema, names: list[str], config: F
     if config.language is not None:
         docs = with_field(docs, LANGUAGE, pa.string())
         docs = with_field(docs, LANGUAGE_SCORE, pa.float32())
+    if not names:  # Parquet has no empty struct
+        return docs
     return with_field(docs, "signals", pa.struct([measures.field(name) for name in names]))
 
 
@@ -219,11 +220,11 @@ def _document(
 ) -> pa.RecordBatch:
     """Documents as they are kept: text edited and masked, language and signals from the measures."""
     texts = pc.fill_null(batch.column("text"), "")
-    repeated = _repeated(repeats, texts, batch.column("id"), config)
+    repeated = _repeated(repeats, batch.column("id"))
     edited = measure(texts, [], lines=config.lines, counting=config.counting, repeated=repeated).strings
     texts = texts if edited is None else edited
     batch = with_column(batch, "text", pii.mask(texts, pii.Found.of(table.column(PII)), config.pii))
     if config.language is not None:
         for name in (LANGUAGE, LANGUAGE_SCORE):
             batch = with_column(batch, name, table.column(name))
-    return with_column(batch, "signals", table.select(names).to_struct_array())
+    return with_column(batch, "signals", table.select(names).to_struct_array()) if names else batch

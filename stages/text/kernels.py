@@ -2,12 +2,14 @@
 
 Texts lie one after another in `data`; text d is `data[documents[d]:documents[d + 1]]`. Spans are byte positions
 [start, stop) in `data`; those of text d are number `first[d]` to `first[d + 1]`. Every kernel accepts any bytes: what is
-no UTF-8 counts as one code point U+FFFD a byte.
+no UTF-8 counts as one code point U+FFFD a byte: sequences cut short, surrogates, what is written longer than it must be.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,18 +37,24 @@ ONE, EIGHT, ALL = np.uint64(1), np.uint64(8), np.uint64(0xFFFFFFFFFFFFFFFF)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
-"""Of the sources of this room."""
+@functools.cache
+def stamp(module: str) -> str:
+    """A hash of the sources that a module's kernels may be made of: its folder, this room, and where its functions are from."""
+    used = {getattr(value, "__module__", None) or "" for value in vars(sys.modules[module]).values()}
+    paths = {str(sys.modules[name].__file__) for name in used if name.startswith("curate.")}
+    for folder in (Path(str(sys.modules[module].__file__)).parent, Path(__file__).parent):
+        paths |= set(map(str, folder.glob("*.py")))
+    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in sorted(paths))).hexdigest()
 
 
 def kernel(function: Function) -> Function:
-    """Compiles a loop, and keeps the result until its own file or any file of this room changes.
+    """Compiles a loop, and keeps the result until a source changes that it may be made of (`stamp`).
 
     Numba's cache alone asks the function's own file, and would go on with an old version of what that calls elsewhere.
     """
     dispatcher = njit(cache=True, nogil=True)(function)
     kept = dispatcher._cache._cache_file
-    kept._source_stamp = (kept._source_stamp, STAMP)
+    kept._source_stamp = (kept._source_stamp, stamp(function.__module__))
     return dispatcher  # type: ignore[no-any-return,unused-ignore]
 
 
@@ -57,13 +65,18 @@ def decode(data: Bytes, i: int, end: int) -> tuple[int, int]:
     if b < 0x80:
         return b, 1
     if 0xC2 <= b < 0xE0 and i + 1 < end:
-        return ((b & 0x1F) << 6) | (int(data[i + 1]) & 0x3F), 2
-    if 0xE0 <= b < 0xF0 and i + 2 < end:
-        return ((b & 0x0F) << 12) | ((int(data[i + 1]) & 0x3F) << 6) | (int(data[i + 2]) & 0x3F), 3
-    if 0xF0 <= b < 0xF5 and i + 3 < end:
-        high = ((b & 0x07) << 18) | ((int(data[i + 1]) & 0x3F) << 12)
-        point = high | ((int(data[i + 2]) & 0x3F) << 6) | (int(data[i + 3]) & 0x3F)
-        if point < 0x110000:
+        c = int(data[i + 1]) ^ 0x80
+        if c < 0x40:
+            return ((b & 0x1F) << 6) | c, 2
+    elif 0xE0 <= b < 0xF0 and i + 2 < end:
+        c, d = int(data[i + 1]) ^ 0x80, int(data[i + 2]) ^ 0x80
+        point = ((b & 0x0F) << 12) | (c << 6) | d
+        if c | d < 0x40 and point >= 0x800 and point & 0xF800 != 0xD800:
+            return point, 3
+    elif 0xF0 <= b < 0xF5 and i + 3 < end:
+        c, d, e = int(data[i + 1]) ^ 0x80, int(data[i + 2]) ^ 0x80, int(data[i + 3]) ^ 0x80
+        point = ((b & 0x07) << 18) | (c << 12) | (d << 6) | e
+        if c | d | e < 0x40 and 0x10000 <= point < 0x110000:
             return point, 4
     return 0xFFFD, 1
 
@@ -139,7 +152,9 @@ def describe(data: Bytes, start: Int64s, stop: Int64s, classes: Classes, chars: 
         count = 0
         seen = np.uint16(0)
         while i < end:
-            point, size = decode(data, i, end)
+            point, size = int(data[i]), 1
+            if point >= 0x80:
+                point, size = decode(data, i, end)
             seen |= classes[point]
             count += 1
             i += size

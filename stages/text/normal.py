@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import string
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curate.stages.text.kernels import Bytes, Int32s, Int64s, decode, kernel
@@ -30,9 +32,9 @@ SIGMA, SMALL_SIGMA, FINAL_SIGMA = 0x3A3, 0x3C3, 0x3C2
 class Normalised(Segmented):
     """A normalised text, whose words are runs of anything but white space in every script."""
 
-    def __init__(self, texts: pa.Array, words: Spans, before: Segmented) -> None:
+    def __init__(self, texts: pa.Array, words: Sequence[npt.NDArray[Any]], before: Segmented) -> None:
         super().__init__(texts, known=before.known, counting="paper")
-        self._words = words
+        self._words = Spans(self.bytes, *words)
 
     @property
     def words(self) -> Spans:
@@ -59,9 +61,8 @@ def normalise(texts: Segmented) -> Normalised:
         out = larger(out, documents[done], 2 * len(out) + GROWTH * longest)
     buffers = [None, pa.py_buffer(documents), pa.py_buffer(out[: documents[-1]])]
     array = pa.Array.from_buffers(pa.large_string(), size, buffers)
-    data = np.frombuffer(array.buffers()[2], np.uint8)
     count = first[-1]
-    return Normalised(array, Spans(data, start[:count], stop[:count], first, chars[:count]), texts)
+    return Normalised(array, (start[:count], stop[:count], first, chars[:count]), texts)
 
 
 @functools.cache
@@ -157,7 +158,7 @@ def flush(marks: Int32s, count: int, ranks: Bytes, out: Bytes, n: int) -> int:
             ordered[places[rank]] = marks[k]
             places[rank] += 1
     for k in range(count):
-        n = encode(out, n, ordered[k])
+        n = encode(out, n, int(np.int64(ordered[k])))
     return n
 
 
@@ -190,7 +191,7 @@ def write(
             return d
         begin = -1
         count = 0  # code points of the word at hand
-        waiting = 0  # combining marks not written yet
+        waiting = int(np.int64(0))  # combining marks not written yet
         cased = False  # the last code point that is not ignored has a case
         opened = n
         while i <= end:
@@ -247,14 +248,15 @@ def write(
                 low, high = int(starts[done & ~SEVERAL]), int(starts[(done & ~SEVERAL) + 1])
             for k in range(low, high):
                 if done & SEVERAL:
-                    point = points[k]
+                    point = int(np.int64(points[k]))
                 else:
                     point = done
                 count += 1
                 if point < TABLE and traits[point] & MARKED:
                     if waiting == len(marks):
                         more = np.empty(2 * waiting, np.int32)
-                        more[:waiting] = marks
+                        for j in range(waiting):
+                            more[j] = marks[j]
                         marks = more
                     marks[waiting] = point
                     waiting += 1

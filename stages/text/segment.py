@@ -64,7 +64,7 @@ class Segmented:
         self.bytes = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
         """The UTF-8 buffer that all positions refer to, read-only."""
         self.bytes.flags.writeable = False
-        self.before = self if before is None else before
+        self._before = before
         self.counting = counting
         """How words are counted: as `words` ("paper") or as `tokens` ("datatrove")."""
         self.known: Mapping[str, Any] = {} if known is None else known
@@ -80,6 +80,11 @@ class Segmented:
             self._kept[function] = function(self)
         result: Result = self._kept[function]
         return result
+
+    @property
+    def before(self) -> Segmented:
+        """The batch before line edits, or this one; it holds no reference to itself, or it would outlive its use."""
+        return self if self._before is None else self._before
 
     def __len__(self) -> int:
         return len(self.documents) - 1
@@ -304,6 +309,7 @@ def _word_tables(lists: tuple[tuple[str, ...], ...], *, fold: bool) -> tuple[Any
     """What `find.distinct_words` takes to look words up."""
     kernel = compiled("find")
     lower = unicode.lower() if fold else np.arange(128, dtype=np.int32)
+    lower.flags.writeable = False  # one type for the compiler
     packed, offsets = pack([word for words in lists for word in words if word], fold=False)
     numbers = np.array([number for number, words in enumerate(lists) for word in words if word], np.int64)
     keys = np.zeros(1 << max(4, (2 * len(numbers)).bit_length()), np.uint64)

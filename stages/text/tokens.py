@@ -39,6 +39,8 @@ from curate.stages.text.unicode import DIGIT, SYMBOL
 
 LONGEST = 12
 """Code points of the longest exception."""
+BEGINNINGS = 4096
+"""Places of the table of lengths by the first two code points."""
 KNOWN, UNIT = 1 << 14, 1 << 15
 """Bits of an exception's entry, beside those of the places where it is cut."""
 
@@ -66,7 +68,7 @@ def cut_words(texts: Segmented) -> Spans:
 
 @functools.cache
 def _tables() -> tuple[Any, ...]:
-    """The exceptions and units as a hash table, and a filter in front of it."""
+    """The exceptions and units as a hash table, and a filter in front of it: lengths of entries by how they begin, as bits."""
     entries: dict[str, int] = {}
     for word, tokens in token_rules.exceptions().items():
         ends = np.cumsum([len(token) for token in tokens])[:-1]
@@ -74,17 +76,17 @@ def _tables() -> tuple[Any, ...]:
     for unit in token_rules.units():
         entries[unit] = entries.get(unit, 0) | UNIT
     keys, values = np.zeros(4096, np.uint64), np.zeros(4096, np.uint16)
-    maybe = np.zeros(4096, np.uint8)
+    lengths = np.zeros(BEGINNINGS, np.uint16)
     for word, value in entries.items():
         points = np.array([ord(char) for char in word], np.int32)
-        enter(points, value, keys, values, maybe)
-    return keys, values, maybe
+        enter(points, value, keys, values, lengths)
+    return keys, values, lengths
 
 
 @kernel
-def sieve(points: Int32s, low: int, high: int) -> int:
-    """A small number by a string's ends and length."""
-    return (points[low] * 31 + points[high - 1] * 7 + (high - low) * 257) & 4095
+def beginning(one: int, two: int) -> int:
+    """The place of a string's first two code points in the table of lengths; 0 stands for no second one."""
+    return (int(one) * 37 + int(two)) & (BEGINNINGS - 1)
 
 
 @kernel
@@ -98,19 +100,22 @@ def key_of(points: Int32s, low: int, high: int) -> np.uint64:
 
 
 @kernel
-def enter(points: Int32s, value: int, keys: Hashes, values: Classes, maybe: Bytes) -> None:
+def enter(points: Int32s, value: int, keys: Hashes, values: Classes, lengths: Classes) -> None:
     """Adds a string to the table."""
-    key = key_of(points, 0, len(points))
+    key = key_of(points, int(np.int64(0)), len(points))
     slot = slot_of(keys, key)
     keys[slot] = key
     values[slot] = value
-    maybe[sieve(points, 0, len(points))] = 1
+    lengths[beginning(points[0], points[1] if len(points) > 1 else 0)] |= 1 << len(points)
 
 
 @kernel
-def look_up(points: Int32s, low: int, high: int, keys: Hashes, values: Classes, maybe: Bytes) -> int:
+def look_up(points: Int32s, low: int, high: int, keys: Hashes, values: Classes, lengths: Classes) -> int:
     """The entry of a string, or 0."""
-    if high <= low or high - low > LONGEST or not maybe[sieve(points, low, high)]:
+    size = high - low
+    if size <= 0 or size > LONGEST:
+        return 0
+    if not lengths[beginning(points[low], points[low + 1] if size > 1 else 0)] >> size & 1:
         return 0
     slot = slot_of(keys, key_of(points, low, high))
     return int(values[slot]) if keys[slot] != 0 else 0
@@ -137,14 +142,14 @@ def prefix(points: Int32s, kinds: Classes, low: int, high: int) -> int:
 
 
 @kernel
-def suffix(points: Int32s, kinds: Classes, low: int, high: int, keys: Hashes, values: Classes, maybe: Bytes) -> int:
+def suffix(points: Int32s, kinds: Classes, low: int, high: int, keys: Hashes, values: Classes, lengths: Classes) -> int:
     """How many code points are cut off behind."""
     if high <= low:
         return 0
     k = high  # a unit or a currency behind a digit
     while k > low and high - k < LONGEST and not 48 <= points[k - 1] <= 57:
         k -= 1
-    if low < k < high and 48 <= points[k - 1] <= 57 and look_up(points, k, high, keys, values, maybe) & UNIT:
+    if low < k < high and 48 <= points[k - 1] <= 57 and look_up(points, k, high, keys, values, lengths) & UNIT:
         return high - k
     point = points[high - 1]
     if point == 46:
@@ -248,22 +253,22 @@ def is_address(points: Int32s, kinds: Classes, low: int, high: int) -> bool:
 
 @kernel
 def cut_word(
-    points: Int32s, kinds: Classes, size: int, keys: Hashes, values: Classes, maybe: Bytes, edges: Bytes
+    points: Int32s, kinds: Classes, size: int, keys: Hashes, values: Classes, lengths: Classes, edges: Bytes
 ) -> None:
     """Marks in `edges` where a token begins."""
-    low, high = 0, size
+    low, high = int(np.int64(0)), int(np.int64(size))  # as other callers have it: each type is a compilation of its own
     known = 0
     while high > low:
-        known = look_up(points, low, high, keys, values, maybe)
+        known = look_up(points, low, high, keys, values, lengths)
         if known & KNOWN:
             break
         front = prefix(points, kinds, low, high)
-        if front and look_up(points, low + front, high, keys, values, maybe) & KNOWN:
+        if front and look_up(points, low + front, high, keys, values, lengths) & KNOWN:
             low += front
             edges[low] = 1
             continue
-        back = suffix(points, kinds, low + front, high, keys, values, maybe)
-        if back and look_up(points, low, high - back, keys, values, maybe) & KNOWN:
+        back = suffix(points, kinds, low + front, high, keys, values, lengths)
+        if back and look_up(points, low, high - back, keys, values, lengths) & KNOWN:
             high -= back
             edges[high] = 1
             continue
@@ -294,17 +299,18 @@ def cut_word(
 
 
 @kernel
-def join(points: Int32s, size: int, keys: Hashes, values: Classes, maybe: Bytes, edges: Bytes) -> None:
+def join(points: Int32s, size: int, keys: Hashes, values: Classes, lengths: Classes, edges: Bytes) -> None:
     """Joins neighbouring tokens that are an exception together, such as `:)` behind a word."""
-    i = 0
+    i = int(np.int64(0))
     while i < size:
         best = entry = inner = 0
-        for k in range(i + 1, min(size, i + LONGEST) + 1):
-            if edges[k] or k == size:
-                known = look_up(points, i, k, keys, values, maybe) if inner else 0
-                if known & KNOWN:
-                    best, entry = k, known
-                inner += 1
+        if i + 1 < size and lengths[beginning(points[i], points[i + 1])]:
+            for k in range(i + 1, min(size, i + LONGEST) + 1):
+                if edges[k] or k == size:
+                    known = look_up(points, i, k, keys, values, lengths) if inner else 0
+                    if known & KNOWN:
+                        best, entry = k, known
+                    inner += 1
         for k in range(i + 1, best):
             edges[k] = entry >> (k - i) & 1
         i = max(best, i + 1)
@@ -332,7 +338,7 @@ def cut_all(
     rules: Classes,
     keys: Hashes,
     values: Classes,
-    maybe: Bytes,
+    lengths: Classes,
 ) -> int:
     """Cuts every word from document `resume` on; gives the document that there is no room for."""
     points, kinds = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.uint16)
@@ -342,13 +348,16 @@ def cut_all(
         if n + documents[d + 1] - documents[d] > len(out_start):
             return d
         for w in range(first[d], first[d + 1]):
-            size = chars[w]
-            plain = bits[w] & SYMBOL == 0  # only exceptions, or units behind digits, are cut
-            if plain and size > LONGEST and bits[w] & DIGIT == 0:
-                out_start[n], out_stop[n], out_chars[n], out_bits[n] = start[w], stop[w], size, bits[w]
-                n += 1
-                continue
-            i, end = start[w], stop[w]
+            size, i, end = int(np.int64(chars[w])), start[w], stop[w]
+            plain = (
+                bits[w] & (SYMBOL | DIGIT) == 0
+            )  # only exceptions are cut, and those without a mark are of ASCII letters
+            if plain:
+                known = 2 <= size <= LONGEST and end - i == size
+                if not known or not lengths[beginning(data[i], data[i + 1])] >> size & 1:
+                    out_start[n], out_stop[n], out_chars[n], out_bits[n] = i, end, size, bits[w]
+                    n += 1
+                    continue
             for k in range(size):
                 point, wide = int(data[i]), 1
                 if point >= 0x80:
@@ -357,7 +366,7 @@ def cut_all(
                 places[k] = i
                 i += wide
             places[size] = end
-            if plain and bits[w] & DIGIT == 0 and look_up(points, 0, size, keys, values, maybe) == 0:
+            if plain and look_up(points, int(np.int64(0)), size, keys, values, lengths) == 0:
                 out_start[n], out_stop[n], out_chars[n], out_bits[n] = start[w], end, size, bits[w]
                 n += 1
                 continue
@@ -365,9 +374,9 @@ def cut_all(
                 kinds[k] = rules[points[k]]
                 edges[k] = 0
             edges[size] = 0
-            cut_word(points, kinds, size, keys, values, maybe, edges)
+            cut_word(points, kinds, size, keys, values, lengths, edges)
             edges[0] = 0
-            join(points, size, keys, values, maybe, edges)
+            join(points, size, keys, values, lengths, edges)
             edges[size] = 1
             k = 0
             for j in range(1, size + 1):

@@ -34,6 +34,8 @@ MOST_BYTES = 4 << 30
 LONGEST_LINE = 1 << 16
 """Bytes of a line; a longer one is passed over."""
 
+_COMMENT = re.compile(r"(?:^|\s)#.*+")
+"""`#` within a word is a fragment."""
 _BLOCK = 1 << 20
 _UT1 = ("domains", "urls")
 """What a category of UT1 is made of; its `expressions` are not read."""
@@ -43,7 +45,8 @@ _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, gzip.BadGzipF
 class ListUrl(Strict):
     """A list behind a URL, pinned to what was fetched."""
 
-    url: str = Field(pattern=r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
+    url: str = Field(pattern=r"^[a-zA-Z][a-zA-Z0-9+.-]*://", json_schema_extra={"output": False})
+    """No part of a run's identity: the content is, and a token in the URL is taken out of `recipe.yaml`."""
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     """Of the file as it is fetched; where it is not given, the list is fetched when the recipe is read, and this filled in."""
 
@@ -167,8 +170,8 @@ def read_lists(builder: Builder, lists: Sequence[str | ListUrl], categories: Seq
 def lines_of(name: str) -> list[str]:
     """The lines of a small list that somebody wrote, without comments; CurateError where it cannot be read."""
     blocks = b"".join(_blocks(Path(name), name, ()))
-    lines = [line.strip() for line in blocks.decode("utf-8", "replace").splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    lines = [_COMMENT.sub("", line).strip() for line in blocks.decode("utf-8-sig", "replace").splitlines()]
+    return [line for line in lines if line]
 
 
 def pinned(url: str) -> ListUrl:

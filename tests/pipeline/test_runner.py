@@ -15,7 +15,8 @@ DATA = tuple(folder for folder in FOLDERS if "steps" not in folder)
 DRIVER = str(faults.TESTS / "toy_driver.py")
 
 
-@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
+# On Ray with the long ones: test_end_to_end kills drivers and workers of a Ray run in every run of the tests.
+@pytest.fixture(params=["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
 def engine(request: pytest.FixtureRequest) -> list[str]:
     if request.param == "local":
         return ["--engine", "local"]
@@ -142,7 +143,7 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path, inputs: Path) -> None:
 
 def test_a_second_driver_on_the_same_workspace_is_refused(engine: list[str], tmp_path: Path, inputs: Path) -> None:
     plan = tmp_path / "toy.json"
-    plan.write_text(json.dumps({"*": {"sleep": 0.02}}))
+    plan.write_text(json.dumps({"*": {"sleep": 0.02 if "ray" in engine else 0.01}}))
     first = faults.start(drive(tmp_path / "w", inputs, *engine))
     faults.wait_until(lambda: (tmp_path / "w" / "lock.json").exists())
     code, _, err = faults.run(drive(tmp_path / "w", inputs, *engine))

@@ -270,6 +270,7 @@ UNPACKED = {
 """SHA-256 of the real sample's records, unpacked: the same on every machine, whatever its zlib."""
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_the_real_sample_is_the_same_everywhere(tmp_path: Path) -> None:
     try:

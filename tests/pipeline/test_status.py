@@ -190,6 +190,23 @@ def test_clean_finds_what_earlier_steps_made_of_inputs_that_are_gone(workspace: 
     assert leftovers(workspace, [*STAGES, "mix"]) == sorted(gone)
 
 
+def test_clean_finds_the_files_of_a_step_that_the_recipe_has_no_more(workspace: Workspace) -> None:
+    files = step(workspace, "filter", "line_hashes", "S/a", "docs")
+    step(workspace, "filter", "decide", "S/a", "docs")
+    assert leftovers(workspace, STAGES) == []  # of an older version, which did not say which steps there are
+    workspace.write_json("filter/manifest.json", manifest(workspace, "filter") | {"steps": ["measure", "decide"]})
+    assert leftovers(workspace, STAGES) == sorted(files)
+
+
+def test_clean_finds_the_error_of_a_step_that_has_succeeded_since(workspace: Workspace) -> None:
+    workspace.write_json("filter/steps/measure/failed/S/gone.json", {})
+    workspace.write_json("filter/steps/measure/failed/S/b.json", {})
+    workspace.write_bytes("filter/steps/decide/failed/a.parquet", b"")  # of a snapshot with this name
+    failed = {"failed": [{"key": "S/b", "error": "broken"}]}
+    workspace.write_json("filter/manifest.json", manifest(workspace, "filter") | failed)
+    assert leftovers(workspace, STAGES) == ["filter/steps/measure/failed/S/gone.json"]
+
+
 def test_clean_leaves_alone_what_an_unfinished_stage_has_done(workspace: Workspace) -> None:
     step(workspace, "filter", "decide", "S/new", "docs")
     workspace.write_json("filter/done/S/new.json", {})

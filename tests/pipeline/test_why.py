@@ -13,6 +13,7 @@ import small_crawl
 from curate.pipeline.tables import WIDTH, story_lines
 from curate.pipeline.why import why
 from curate.pipeline.workspace import Workspace
+from curate.stages.filter.registry import registered
 
 STAGES = ("extract", "filter", "dedup", "classify")
 CLI = ["-m", "curate.pipeline.cli"]
@@ -72,6 +73,12 @@ def test_a_record_is_named_once_and_has_one_entry_a_stage(workspace: Path) -> No
     assert all(len(line) <= WIDTH for line in lines)
 
 
+def test_lines_are_no_wider_than_the_terminal(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for shown in (told(workspace, "bad"), faults.run([*CLI, "signals", "bad_words"])[1].splitlines()):
+        assert 70 < max(map(len, shown)) <= 80
+
+
 def test_failed_rules_come_first_with_bound_and_threshold_and_the_other_signals_are_folded(workspace: Path) -> None:
     lines = after(told(workspace, "bad"), "filter")
     assert lines[0].split(maxsplit=2)[1:] == ["DROPPED", "mean_word_length 22, max 10"]
@@ -80,6 +87,10 @@ def test_failed_rules_come_first_with_bound_and_threshold_and_the_other_signals_
     assert not any(" word_count" in line or " mean_word_length" in line for line in lines[2:])
     assert any("top_2_gram_char_fraction" in line for line in lines[2:])
     assert len(lines) < 14
+    (found,) = [
+        chapter["record"] for chapter in why(Workspace(workspace), "bad", STAGES) if chapter["stage"] == "filter"
+    ]
+    assert found["characters"] > 0 and set(found["signals"]) == set(registered())
 
 
 @pytest.mark.parametrize(("wanted", "outcome"), [("mail", "kept"), ("short", "DROPPED")])
@@ -124,16 +135,23 @@ def test_the_mix_says_how_often_and_how_much(workspace: Path) -> None:
         assert (f"the last {row['cut']:,} left out" in said) == bool(row["cut"])
 
 
-@pytest.mark.parametrize("wanted", ["bad", "https://bad.example/", "copy", "good-0", "good-2"])
-def test_a_workspace_that_filters_anothers_pages_tells_the_same(workspace: Path, tmp_path: Path, wanted: str) -> None:
+@pytest.fixture(scope="module")
+def from_another(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace that filters the pages of the other, through dedup."""
+    here = tmp_path_factory.mktemp("another") / "w"
     recipe = workspace.parent / "recipe.yaml"
     for stage, *source in (("filter", "--from", str(workspace)), ("dedup",)):
-        code, _, err = faults.run(
-            [*CLI, "run", stage, *source, "--workspace", str(tmp_path / "w"), "--recipe", str(recipe)]
-        )
+        code, _, err = faults.run([*CLI, "run", stage, *source, "--workspace", str(here), "--recipe", str(recipe)])
         assert code == 0, err
+    return here
+
+
+@pytest.mark.parametrize("wanted", ["bad", "https://bad.example/", "copy", "good-0", "good-2"])
+def test_a_workspace_that_filters_anothers_pages_tells_the_same(
+    workspace: Path, from_another: Path, wanted: str
+) -> None:
     there = [chapter for chapter in why(Workspace(workspace), wanted, STAGES) if chapter["stage"] in STAGES[1:3]]
-    here = why(Workspace(tmp_path / "w"), wanted, STAGES)
+    here = why(Workspace(from_another), wanted, STAGES)
     assert here == there
     assert here
 

@@ -110,7 +110,7 @@ def test_the_lock_of_a_killed_driver_is_taken_over_at_once(tmp_path: Path) -> No
         assert holds(workspace, token)
 
 
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
 def test_a_full_disk_stops_the_run_with_a_clear_error_and_no_half_file(engine: str, tmp_path: Path) -> None:
     """On Ray with a private instance, for a cluster that is there already would not see the small disk."""
     mount = tmp_path / "small"

@@ -26,7 +26,7 @@ from curate.report.charts import (
 )  # fmt: skip
 from curate.report.results import POINTS, averaged
 from curate.report.scan import Column
-from curate.report.sections import scale, trimmed
+from curate.report.sections import limits_in_words, outermost, scale, trimmed
 
 
 def rects(svg: str, kind: str) -> list[tuple[float, float, float, float]]:
@@ -114,6 +114,15 @@ def test_a_histogram_covers_its_column_and_its_limits(low: float, span: float, k
     assert edges[-1] >= highest - 1e-6 * abs(highest) - 1e-6
     assert log or edges[0] <= min([low, *limits]) + 1e-6
     assert not log or edges[0] > 0
+
+
+def test_thresholds_that_differ_by_language_are_given_as_a_range() -> None:
+    by_language = [("max", 10.0), ("max", 2.7), ("max", 15.0), ("min", 3.0), ("min", 4.6), ("min", 3.4)]
+    assert sorted(outermost(by_language)) == [("max", 2.7), ("max", 15.0), ("min", 3.0), ("min", 4.6)]
+    assert limits_in_words(by_language) == "min 3 to 4.6, max 2.7 to 15"
+    assert limits_in_words([("max", 10.0), ("min", 3.0)]) == "min 3, max 10"
+    assert limits_in_words([("is", 0.0)]) == "is false"
+    assert limits_in_words([]) == ""
 
 
 def test_empty_ends_of_a_logarithmic_histogram_are_cut_and_nothing_else() -> None:

@@ -21,7 +21,7 @@ SHORT_LINE = 30
 
 def _filled(texts: Segmented) -> tuple[RawLines, BoolArray]:
     """Lines as they stand, and which hold more than white space."""
-    from curate.stages.filter.measures.kernels import BLANK
+    from curate.stages.filter.measures.line_kernels import BLANK
 
     lines = texts.once(raw_lines)
     return lines, (lines.marks & BLANK) == 0
@@ -34,7 +34,7 @@ def terminal_punctuation_line_fraction(texts: Segmented) -> Float32Array:
     datatrove: in a terminal mark, no quotation mark; white space behind it leaves the line without.
     """
     if texts.counting == "datatrove":
-        from curate.stages.filter.measures.kernels import STOPPED
+        from curate.stages.filter.measures.line_kernels import STOPPED
 
         lines, filled = texts.once(_filled)
         return fraction(lines.marked(STOPPED), lines.total(filled))

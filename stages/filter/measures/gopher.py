@@ -5,7 +5,9 @@ Source of all: Rae et al. 2021 (arXiv 2112.11446), section A1.1; where the paper
 
 With counting `datatrove` all of them are what `GopherRepetitionFilter` and `GopherQualityFilter` of datatrove 0.10.1 compute,
 given `Segmented.tokens` as their words: punctuation marks are words of their own. What else changes is said at each signal.
-One thing stays: n-grams are equal if their tokens are, where datatrove compares these joined to one string.
+Two things stay: n-grams are equal if their tokens are, where datatrove compares these joined to one string; and letters of
+scripts without spaces are tokens each, where spaCy leaves a run of them whole. So Japanese, Thai, Lao, Khmer and Burmese texts
+repeat n-grams here that datatrove, with its English tokenizer, does not see.
 """
 
 from __future__ import annotations
@@ -208,12 +210,12 @@ def token_marks(texts: Segmented) -> UInt8Array:
 
 def _line_counts(texts: Segmented) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Lines that begin with a bullet, that end in an ellipsis, and all."""
-    from curate.stages.filter.measures import kernels
+    from curate.stages.filter.measures import line_kernels
     from curate.stages.text.kernels import BULLET, ELLIPSIS
 
     if texts.counting == "datatrove":
         raw = texts.once(python_lines)
-        return raw.marked(kernels.DASHED), raw.marked(kernels.ELLIPSIS), raw.count
+        return raw.marked(line_kernels.DASHED), raw.marked(line_kernels.ELLIPSIS), raw.count
     lines, marks = texts.lines, texts.line_marks
     return lines.total((marks & BULLET) != 0), lines.total((marks & ELLIPSIS) != 0), lines.count
 

@@ -28,7 +28,7 @@ def ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Float32Array:
 class RawLines:
     """Lines as they stand, neither trimmed nor left out where they are empty; a break at the text's end ends the last one.
 
-    `chars` and `upper` are their characters and capitals without the break, `marks` the bits of `kernels`.
+    `chars` and `upper` are their characters and capitals without the break, `marks` the bits of `line_kernels`.
     """
 
     start: Int64Array
@@ -60,7 +60,7 @@ class RawLines:
     def spans(self, texts: Segmented, wanted: BoolArray) -> Spans:
         """The lines for which `wanted` holds."""
         first = np.concatenate([np.zeros(1, np.int64), np.cumsum(wanted)])[self.first]
-        return Spans(texts.bytes, self.start[wanted], self.stop[wanted], first)
+        return Spans(texts.bytes, self.start[wanted], self.stop[wanted], first, self.chars[wanted])
 
 
 def raw_lines(texts: Segmented) -> RawLines:
@@ -75,22 +75,22 @@ def python_lines(texts: Segmented) -> RawLines:
 
 def raw_paragraphs(texts: Segmented) -> Spans:
     """What lies between runs of two newlines or more once the text is trimmed; a blank text is one empty paragraph."""
-    from curate.stages.filter.measures import kernels
+    from curate.stages.filter.measures import line_kernels
 
-    most = int(np.count_nonzero(texts.bytes[texts.documents[0] : texts.documents[-1]] == 10)) + len(texts)
+    most = int(texts.occurrences("\n").sum()) + len(texts)
     first, start, stop = np.zeros(len(texts) + 1, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
-    kernels.cut_paragraphs(texts.bytes, texts.documents, characters(), first, start, stop)
+    line_kernels.cut_paragraphs(texts.bytes, texts.documents, characters(), first, start, stop)
     return Spans(texts.bytes, start[: first[-1]].copy(), stop[: first[-1]].copy(), first)
 
 
 def _lines(texts: Segmented, universal: bool) -> RawLines:
-    from curate.stages.filter.measures import kernels
+    from curate.stages.filter.measures import line_kernels
 
     data, documents, table = texts.bytes, texts.documents, characters()
-    most = kernels.count_breaks(data, documents, table, universal)
+    most = line_kernels.count_breaks(data, documents, table, universal)
     first, start, stop = np.zeros(len(texts) + 1, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     chars, upper, marks = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.uint8)
-    kernels.cut_lines(data, documents, table, universal, first, start, stop, chars, upper, marks)
+    line_kernels.cut_lines(data, documents, table, universal, first, start, stop, chars, upper, marks)
     size = int(first[-1])
     return RawLines(start[:size], stop[:size], first, chars[:size], upper[:size], marks[:size])
 

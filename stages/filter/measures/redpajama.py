@@ -161,7 +161,7 @@ def rps_doc_frac_all_caps_words(texts: Segmented) -> Float32Array:
 @signal("rps_doc_frac_lines_end_with_ellipsis", unit="fraction of lines", source=SOURCE)
 def rps_doc_frac_lines_end_with_ellipsis(texts: Segmented) -> Float32Array:
     """Lines that end in `...` or `…` / lines."""
-    from curate.stages.filter.measures.kernels import ELLIPSIS
+    from curate.stages.filter.measures.line_kernels import ELLIPSIS
 
     return _share_of_lines(texts, ELLIPSIS)
 
@@ -232,7 +232,7 @@ def rps_doc_frac_chars_dupe_10grams(texts: Segmented) -> Float32Array:
 @signal("rps_lines_ending_with_terminal_punctution_mark", unit="fraction of lines", source=SOURCE)
 def rps_lines_ending_with_terminal_punctution_mark(texts: Segmented) -> Float32Array:
     """Lines that end in `.`, `!`, `?` or `”` / lines. The name is the published one."""
-    from curate.stages.filter.measures.kernels import ENDED
+    from curate.stages.filter.measures.line_kernels import ENDED
 
     return _share_of_lines(texts, ENDED)
 
@@ -240,7 +240,7 @@ def rps_lines_ending_with_terminal_punctution_mark(texts: Segmented) -> Float32A
 @signal("rps_lines_start_with_bulletpoint", unit="fraction of lines", source=SOURCE)
 def rps_lines_start_with_bulletpoint(texts: Segmented) -> Float32Array:
     """Lines that begin with one of ten bullet points (`•`, `▶`, `■` …) or an en dash / lines. A hyphen is none."""
-    from curate.stages.filter.measures.kernels import BULLETED
+    from curate.stages.filter.measures.line_kernels import BULLETED
 
     return _share_of_lines(texts, BULLETED)
 
@@ -273,10 +273,10 @@ def rps_lines_uppercase_letter_fraction(texts: Segmented) -> Float32Array:
 
 def _raw_words(texts: Segmented) -> Int64Array:
     """Columns: raw words, those with a letter a-z, those in capitals, stop words; sentences."""
-    from curate.stages.filter.measures import kernels
+    from curate.stages.filter.measures import word_kernels
 
     tables, out = stop_words(), np.zeros((len(texts), 5), np.int64)
-    kernels.raw_words(
+    word_kernels.raw_words(
         texts.bytes, texts.documents, characters(), tables.choice(texts, "en"), tables.keys, tables.values,
         tables.bounds, out,
     )  # fmt: skip

@@ -34,7 +34,7 @@ class WordTables:
     values: npt.NDArray[np.uint8]
     bounds: Int64Array
     heads: npt.NDArray[np.uint8]
-    """Per language, which three ASCII characters may begin an entry. Shape: languages, `kernels.HEADS`."""
+    """Per language, which three ASCII characters may begin an entry. Shape: languages, `word_kernels.HEADS`."""
     edged: npt.NDArray[np.uint8]
     """Per language, whether an entry counts only between word boundaries."""
 
@@ -50,10 +50,10 @@ class WordTables:
 
         `spaced`: between white space, not merely whole words; `once`: no further than the first place of a text.
         """
-        from curate.stages.filter.measures import kernels
+        from curate.stages.filter.measures import word_kernels
 
         out = np.zeros(len(texts), np.int64)
-        kernels.find_entries(
+        word_kernels.find_entries(
             texts.bytes, texts.documents, characters(), lower_case(), self.choice(texts, default), self.keys,
             self.values, self.bounds, self.heads, self.edged, spaced, once, out,
         )  # fmt: skip
@@ -88,16 +88,16 @@ def _read(name: str) -> dict[str, list[str]]:
 def _tables(
     lists: Mapping[str, Sequence[str]], form: Callable[[str], str], unedged: frozenset[str] = frozenset()
 ) -> WordTables:
-    from curate.stages.filter.measures import kernels
+    from curate.stages.filter.measures import word_kernels
 
     entries = {code: sorted({form(word) for word in words}) for code, words in lists.items()}
     sizes = [1 << (2 * sum(map(len, words)) + 1).bit_length() for words in entries.values()]
     bounds = np.cumsum([0, *sizes], dtype=np.int64)
     keys, values = np.zeros(bounds[-1], np.uint64), np.zeros(bounds[-1], np.uint8)
-    heads = np.zeros((len(entries), kernels.HEADS), np.uint8)
+    heads = np.zeros((len(entries), word_kernels.HEADS), np.uint8)
     for number, words in enumerate(entries.values()):
         points = np.array([ord(char) for word in words for char in word], np.uint32)
         offsets = np.cumsum([0, *map(len, words)], dtype=np.int64)
-        kernels.enter_words(points, offsets, keys, bounds[number], bounds[number + 1], values, heads[number])
+        word_kernels.enter_words(points, offsets, keys, bounds[number], bounds[number + 1], values, heads[number])
     edged = np.array([code not in unedged for code in entries], np.uint8)
     return WordTables({code: number for number, code in enumerate(entries)}, keys, values, bounds, heads, edged)

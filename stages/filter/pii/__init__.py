@@ -39,6 +39,8 @@ ROUNDS = 4
 MOST_PLACES = 20_000
 """Places of one text that are looked at (of 490 pages of 2026 none has more than 52). Behind them nothing is found, so that
 a flood of made-up numbers takes two seconds at most; a rule on `pii_spans` drops such texts."""
+MOST_BYTES = 200_000
+"""Bytes that these places may have in all, since a place is a run of numbers of any length."""
 
 _RANK = {EMAIL: 0, IBAN: 1, IP: 2, PHONE: 3}
 """Of two finds that overlap, the first in this order stays."""
@@ -89,7 +91,7 @@ class Found:
 def find(texts: Segmented) -> Found:
     """All addresses of a batch; ask by `texts.once(find)`, which keeps the answer.
 
-    In a text only the first MOST_PLACES places that may be an address are looked at.
+    In a text only the first MOST_PLACES places that may be an address are looked at, and MOST_BYTES of them.
     Of bytes that are no UTF-8 each invalid sequence counts as one character, as in `texts[row]`.
     """
     from curate.stages.filter.pii.kernels import CLASSES, TRIGGERS, candidates
@@ -100,12 +102,25 @@ def find(texts: Segmented) -> Found:
     for low, high in itertools.pairwise(edges):
         row = int(rows[low])
         begin, end = int(texts.documents[row]), int(texts.documents[row + 1])
-        high = min(high, low + MOST_PLACES)
-        places = zip(kinds[low:high].tolist(), starts[low:high].tolist(), stops[low:high].tolist(), strict=True)
+        begins, ends = _first_places(starts[low:high], stops[low:high])
+        places = zip(kinds[low : low + len(ends)].tolist(), begins.tolist(), ends.tolist(), strict=True)
         spans = _apart(list(_search(texts.bytes, begin, end, places)))
         found += [(row, *span) for span in _in_characters(texts.bytes, begin, spans)]
     table = np.array(found, np.int64).reshape(-1, 4)
     return Found(table[:, 0], table[:, 1], table[:, 2], table[:, 3])
+
+
+def _first_places(
+    starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The places of one text that are looked at; the last may be cut short."""
+    stops = stops[:MOST_PLACES].copy()
+    reach = np.cumsum(stops - starts[:MOST_PLACES])
+    full = int(np.searchsorted(reach, MOST_BYTES, "right"))
+    if full < len(stops):
+        stops = stops[: full + 1]
+        stops[full] -= reach[full] - MOST_BYTES
+    return starts[: len(stops)], stops
 
 
 def mask(texts: pa.Array, found: Found, config: PiiConfig) -> pa.Array:

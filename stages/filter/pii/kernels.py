@@ -7,14 +7,11 @@ the bytes are.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
+
+from curate.stages.text.kernels import Bytes, Int64s, kernel
 
 EMAIL, IP, PHONE, IBAN = 0, 1, 2, 3
 """Positions in `curate.stages.filter.pii.KINDS`."""
-
-Bytes = npt.NDArray[np.uint8]
-Int64s = npt.NDArray[np.int64]
 
 _DIGIT, _AT, _COLON = 1, 2, 3
 _WORD, _CAPITAL, _HEX, _NUMERAL, _FOREIGN = 1, 2, 4, 8, 16
@@ -42,7 +39,7 @@ LABEL, LEAST_PHONE, MOST_DIGITS, GAP = 64, 7, 15, 4
 LEAST_IBAN, MOST_IBAN = 15, 34
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def candidates(
     data: Bytes, documents: Int64s, triggers: Bytes, classes: Bytes
 ) -> tuple[Int64s, Int64s, Int64s, Int64s]:
@@ -64,7 +61,9 @@ def candidates(
                 continue
             if n + 3 > len(out):
                 larger = np.empty((2 * len(out), 4), np.int64)
-                larger[:n] = out[:n]
+                for k in range(n):
+                    for column in range(4):
+                        larger[k, column] = out[k, column]
                 out = larger
             if trigger == _DIGIT:
                 if _begins_iban(data, classes, low, i, end):
@@ -92,7 +91,7 @@ def candidates(
     return out[:n, 0], out[:n, 1], out[:n, 2], out[:n, 3]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _silent(block: Bytes) -> bool:
     """True if no byte of the block triggers anything: a loop without branches, which the compiler makes vectors of."""
     heard = np.uint8(0)
@@ -102,7 +101,7 @@ def _silent(block: Bytes) -> bool:
     return heard == 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _joins_address(data: Bytes, classes: Bytes, low: int, i: int, end: int) -> bool:
     """True if a letter, digit or one of `_+-'` stands before the `@`, and a label and a dot with a letter behind it."""
     if i == low or i + 1 == end:
@@ -116,7 +115,7 @@ def _joins_address(data: Bytes, classes: Bytes, low: int, i: int, end: int) -> b
     return j > i + 1 and j + 1 < end and data[j] == 46 and classes[data[j + 1]] & word != 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _begins_ipv6(data: Bytes, classes: Bytes, low: int, i: int, end: int) -> int:
     """Where an IPv6 address of 2000::/3 (or ::ffff:0:0/96, if the colon begins it) has its start; -1: nowhere.
 
@@ -142,7 +141,7 @@ def _begins_ipv6(data: Bytes, classes: Bytes, low: int, i: int, end: int) -> int
     return i - 4
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _begins_iban(data: Bytes, classes: Bytes, low: int, i: int, end: int) -> bool:
     """True at the first of two digits behind two capitals, if capitals, digits and single gaps make up an IBAN's length."""
     if i - low < 2 or not classes[data[i - 1]] & _CAPITAL or not classes[data[i - 2]] & _CAPITAL:
@@ -163,7 +162,7 @@ def _begins_iban(data: Bytes, classes: Bytes, low: int, i: int, end: int) -> boo
     return signs == LEAST_IBAN
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number(data: Bytes, classes: Bytes, i: int, end: int) -> tuple[int, bool, bool]:
     """A run of digits and separators from i on: where its last digit ends, whether IPv4 and telephone fit into it.
 
@@ -199,7 +198,7 @@ def _number(data: Bytes, classes: Bytes, i: int, end: int) -> tuple[int, bool, b
     return stop, quad, phone and not date
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _separator(data: Bytes, j: int, end: int) -> int:
     """Bytes of the separator at j; 0: none."""
     b = data[j]

@@ -132,7 +132,7 @@ def snapshots(draw: st.DrawFn) -> dict[str, list[Page]]:
     return {name: pages(name, draw(st.integers(0, 12))) for name in ("s", "t")}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     pages=snapshots(), scope=st.sampled_from(["snapshot", "global"]), shards=st.integers(1, 6), seed=st.integers(0, 99)
 )

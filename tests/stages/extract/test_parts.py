@@ -155,7 +155,7 @@ def test_a_page_gives_the_same_text_whatever_pages_came_before_it() -> None:
 
 def test_urls_are_refused_for_the_stated_reason_and_item(shelf: Any, tmp_path: Path) -> None:
     lists = {
-        "takedown": "# note\nhttps://gone.org/\nkept.org/secret\n",
+        "takedown": "\ufeff# note\nhttps://gone.org/  # by letter\nkept.org/secret\t# by mail\n",
         "domains": "bad.com\n",
         "hosts": "www.x.net\n",
         "urls": "y.net/p\n",
@@ -201,7 +201,7 @@ def test_blocklists_refuse_a_page_before_it_is_parsed_with_what_matched(shelf: A
 
 
 def test_a_takedown_covers_all_below_it_even_where_anyone_may_register(shelf: Any, tmp_path: Path) -> None:
-    (tmp_path / "takedown").write_text("gov.uk\nhttp://one.org/page\n")
+    (tmp_path / "takedown").write_text("\ufeffgov.uk\nhttp://one.org/page#here\n", "utf-8")
     urls = ["http://www.ons.gov.uk/x", "http://gov.uk", "http://one.org/page#x", "http://one.org/pages"]
     data = b"".join(warc(str(n), http(page()), WARC_Target_URI=url) for n, url in enumerate(urls))
     result = shelf.extract(data, admission=AdmissionConfig(takedown=str(tmp_path / "takedown")))

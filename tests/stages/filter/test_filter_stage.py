@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from curate.pipeline.documents import DOCUMENT, LEDGER
 from curate.pipeline.stage import File, Shard
 from curate.pipeline.workspace import Workspace
+from curate.stages.filter import config as filter_config
 from curate.stages.filter import pii, signals
 from curate.stages.filter import work as filter_work
 from curate.stages.filter.config import FilterConfig
@@ -107,6 +108,8 @@ def test_addresses_are_masked_only_where_asked_and_only_the_kinds_asked(run):
 class Toy:
     """Takes the first word for the language, its length in tenths for the score."""
 
+    labels = frozenset({"eng", "deu", "english", "german"})
+
     def predict(self, texts):
         first = [(text.split() or [None])[0] for text in texts]
         return first, np.array([len(word or "") / 10 for word in first], np.float32)
@@ -114,6 +117,7 @@ class Toy:
 
 @pytest.fixture
 def toy(monkeypatch):
+    monkeypatch.setattr(filter_config, "labels_of", lambda model: Toy.labels)
     monkeypatch.setattr(filter_work, "load_model", lambda *given: Toy())
 
 
@@ -128,6 +132,25 @@ def test_language_comes_first_then_score_then_the_rules(run, toy):
     assert (ledger["other"]["reason"], ledger["other"]["detail"]) == ("language", "language german")
     assert [rule["rule"] for rule in ledger["none"]["failed"]] == ["language", "language_score", "word_count"]
     assert [row["language"] for row in measures] == ["eng", "german", "english", None]
+
+
+def test_a_model_is_measured_again_and_what_is_asked_of_it_only_decided(toy, tmp_path):
+    model = tmp_path / "model"
+
+    def steps(content="one", **language):
+        model.write_text(content)
+        config = FilterConfig(language={"model": str(model), **language})
+        return {step.name: config.fingerprint(step.reads) for step in STAGE.steps}
+
+    def changed(found):
+        return {name for name, fingerprint in steps().items() if found[name] != fingerprint}
+
+    assert changed(steps(threshold=0.5)) == changed(steps(languages=["eng"])) == {"decide"}
+    assert changed(steps(content="another")) == {"measure", "select"}
+    none = FilterConfig(language=None)
+    assert changed({step.name: none.fingerprint(step.reads) for step in STAGE.steps}) == {
+        "measure", "decide", "select"
+    }  # fmt: skip
 
 
 def test_a_score_exactly_at_the_threshold_is_kept(run, toy):
@@ -205,6 +228,13 @@ def test_only_the_signals_asked_for_and_those_of_rules_are_stored(run):
     assert set(measures[0]) - {"id", "language", "language_score", "characters", "pii"} == set(docs["good"]["signals"])
     with pytest.raises(ValidationError, match="did you mean 'sentence_count'"):
         FilterConfig(signals=["sentence_cuont"])
+
+
+def test_no_signals_at_all_are_no_column_of_them(run):
+    _, docs, _, measures = run({"signals": [], "pii": {"emails": True}})
+    assert set(docs) == set(TEXTS)
+    assert "signals" not in docs["good"] and "jane@corp.com" not in docs["good"]["text"]
+    assert set(measures[0]) == {"id", "language", "language_score", "characters", "pii"}
 
 
 def test_rules_by_language_hold_for_the_documents_of_that_language(run, toy):

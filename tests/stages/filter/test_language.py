@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from curate.pipeline.errors import CurateError
 from curate.stages.filter import fasttext_file, language
-from curate.stages.filter.config import LID_176, LID_176_LANGUAGES, LanguageConfig
+from curate.stages.filter.config import LID_176, LID_176_LANGUAGES, FilterConfig, LanguageConfig
 from curate.stages.filter.languages import canonical, is_wanted
 
 SAMPLES = {
@@ -271,3 +271,33 @@ def test_lid_176_takes_a_language_by_any_of_its_names():
 
 def test_labels_of_ones_own_model_are_not_checked_against_lid_176(own_model):
     assert LanguageConfig(model=str(own_model), languages=["aa"]).languages == ["aa"]
+
+
+def test_a_recipe_is_refused_for_a_language_that_its_own_model_lacks_before_anything_runs(own_model, glotlid):
+    with pytest.raises(ValidationError, match=r"own.bin knows no language 'en'; valid: aa, bb"):
+        LanguageConfig(model=str(own_model), languages=["aa", "en"])
+    with pytest.raises(ValidationError, match=r"knows no language 'deu_Cyrl'; did you mean 'deu_Latn'\?"):
+        LanguageConfig(model=str(glotlid), languages=["de", "deu_Cyrl"])
+    rules = {"word_count": {"min": 5}}
+    for given in ({"rules_by_language": {"nl": rules}}, {"stop_words": {"nl": ["de", "het"]}}):
+        with pytest.raises(ValidationError, match="knows no language 'nl'"):
+            FilterConfig(language={"model": str(glotlid)}, **given)
+    config = FilterConfig(language={"model": str(glotlid)}, rules_by_language={"deu_Latn": rules, "fr": rules})
+    assert list(config.rules_by_language) == ["de", "fr"]
+
+
+def test_a_recipe_whose_model_is_no_classifier_is_refused(tmp_path):
+    (tmp_path / "no.bin").write_bytes(b"not a model" * 10)
+    with pytest.raises(ValidationError, match="no fastText classifier: it does not begin as one"):
+        LanguageConfig(model=str(tmp_path / "no.bin"))
+
+
+def test_what_a_recipe_says_by_language_needs_a_language_and_null_takes_it_back():
+    rules = {"de": {"word_count": {"min": 5}}}
+    for given in ({"rules_by_language": rules}, {"stop_words": {"de": ["der"]}}):
+        with pytest.raises(ValidationError, match=r"filter\.language is null, so no language is measured"):
+            FilterConfig(language=None, **given)
+    assert FilterConfig(language=None, stop_words={"eng": ["the"]}).stop_words == {"en": ["the"]}
+    cleared = FilterConfig(language=None, rules_by_language=None, stop_words=None)
+    assert (cleared.rules_by_language, cleared.stop_words) == ({}, {})
+    assert FilterConfig(rules_by_language=rules | {"fr": None}).rules_by_language.keys() == {"de"}

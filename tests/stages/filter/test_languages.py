@@ -84,6 +84,7 @@ def test_a_wanted_language_that_no_label_means_is_named_with_the_nearest():
     labels = ["deu_Latn", "cmn_Hani", "nob_Latn"]
     assert missing(["de", "zh", "no", "cmn_Hani"], labels, "m.bin") is None
     assert missing(["deu_Grek"], labels, "m.bin") == "m.bin knows no language 'deu_Grek'; did you mean 'deu_Latn'?"
+    assert missing(["german"], labels, "m.bin") == "m.bin knows no language 'german'; give its code, such as de or deu"
     many = [f"{chr(97 + n // 26)}{chr(97 + n % 26)}q_Latn" for n in range(600)]
     assert missing(["@"], many, "m.bin") == "m.bin knows no language '@'"  # does not list six hundred
 
@@ -94,6 +95,7 @@ def test_stop_words_are_the_recipes_own_then_ours_then_the_published_ones():
     assert stop_words("deu_Latn", {}) == stop_words("de", {}) == shipped()["de"]
     assert stop_words("de", {"deu": ["und", "oder"]}) == ("und", "oder")
     assert stop_words("fr", {"de": ["und", "oder"]}) == shipped()["fr"]
+    assert stop_words("xx", {"en": ["the", "a"]}) == stop_words(None, {"en": ["the", "a"]}) == ("the", "a")
 
 
 def test_every_list_is_well_formed():

@@ -414,3 +414,7 @@ def test_many_finds_are_found_in_a_long_text():
     generator = random.Random(1)
     wanted = [f"u{generator.randrange(10**9)}@mail.example" for _ in range(5_000)]
     assert found(" é ".join(wanted)) == wanted
+
+
+def test_of_one_endless_run_of_numbers_only_the_first_part_is_looked_at():
+    assert found("81.92.53.14 " * (2 * pii.MOST_BYTES // 12)) == ["81.92.53.14"] * -(-pii.MOST_BYTES // 12)

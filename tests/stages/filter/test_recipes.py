@@ -207,7 +207,44 @@ def test_an_error_in_a_rule_names_file_line_and_key(tmp_path):
 def test_a_rule_may_stand_on_any_signal_that_is_registered():
     names = [name for name, known in registered().items() if known.kind != "bool"]
     settings = [f"filter.rules.{name}={{max: {0.5 if registered()[name].high == 1 else 5}}}" for name in names]
-    assert set(bounds(load("fineweb", *settings).rules)) >= set(names)
+    lists = [f"filter.urls.{name}=[a]" for name in ("banned_words", "soft_words", "banned_substrings")]
+    assert set(bounds(load("fineweb", *lists, *settings).rules)) >= set(names)
+
+
+@pytest.mark.parametrize(
+    ("signal", "rule", "key"),
+    [
+        ("url_blocklisted", "{is: false}", "blocklists"),
+        ("rps_doc_ut1_blacklist", "{is: false}", "blocklists"),
+        ("url_banned_words", "{max: 2}", "banned_words"),
+        ("url_soft_words", "{max: 1}", "soft_words"),
+        ("url_banned_substrings", "{max: 2}", "banned_substrings"),
+    ],
+)
+def test_a_rule_that_counts_by_a_list_is_refused_without_it(tmp_path, signal, rule, key):
+    (tmp_path / "list").write_text("example.org\n")
+    given = f"[{tmp_path / 'list'}]" if key == "blocklists" else "[abc]"
+    for path in ("rules", "rules_by_language.de"):
+        setting = f"filter.{path}.{signal}={rule}"
+        for other in ((), ("filter.urls={banned_words: [], soft_words: []}",)):
+            with pytest.raises(UsageError, match=rf"filter.{path}.{signal}: .*give filter.urls.{key}"):
+                load("multilingual", setting, *other)
+        assert signal in bounds(load("multilingual", f"filter.urls.{key}={given}", setting).rules) or "de" in path
+    assert load("multilingual", f"filter.rules.{signal}=null").rules[signal] is None
+
+
+def test_own_stop_words_fewer_than_the_rule_asks_for_are_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: gopher\nfilter:\n  stop_words:\n    en: [the, the]\n    de: []\n")
+    with pytest.raises(UsageError) as caught:
+        load(str(path))
+    said = str(caught.value).splitlines()
+    assert said[0].startswith("mine.yaml:4: filter.stop_words.en: 1 different words", said[0].index("mine.yaml"))
+    assert "filter.stop_words.de: 0 different words" in said[1]
+    off = [f"filter.rules_by_language.{code}.stop_word_count=null" for code in ("en", "de")]
+    assert load(str(path), *off).stop_words == {"en": ["the", "the"], "de": []}
+    one = load(str(path), "filter.rules.stop_word_count.min=1", off[1])
+    assert one.rules["stop_word_count"].min == 1
 
 
 # pages

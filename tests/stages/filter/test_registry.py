@@ -71,7 +71,7 @@ def test_importing_the_same_plugin_again_is_no_second_signal(plugin):
     assert signals(["!"], ["exclamation_fraction"]).to_pydict() == {"exclamation_fraction": [1.0]}
 
 
-@pytest.mark.parametrize("name", ["Word Count", "9lives", "", "language", "id"])
+@pytest.mark.parametrize("name", ["Word Count", "9lives", "", "language", "characters", "id"])
 def test_a_name_that_cannot_be_a_column_is_refused(name):
     with pytest.raises(UsageError, match="a name is made of"):
         signal(name, unit="words", source="ours")
@@ -84,6 +84,34 @@ def test_a_signal_that_gives_no_finite_number_for_each_text_is_an_error_that_nam
     signal("broken", unit="x", source="ours")(lambda texts: values)
     with pytest.raises(CurateError, match=f"'broken'.*{message}"):
         signals(["a", "b"], ["broken"])
+
+
+@pytest.mark.parametrize(
+    ("facts", "values"),
+    [
+        ({"unit": "fraction of words"}, [0.5, 7.0]),
+        ({"unit": "ratio"}, [-0.5, 0.0]),
+        ({"unit": "ratio"}, [1e300, 0.0]),
+        ({"unit": "bytes", "kind": "int"}, [3_000_000_000, 0]),
+        ({"unit": "yes or no", "kind": "bool"}, [2, 0]),
+        ({"unit": "degrees", "low": -5.0, "high": 5.0}, [-5.5, 5.0]),
+    ],
+)
+def test_a_signal_outside_the_range_that_it_declares_is_an_error_that_names_it(facts, values):
+    signal("wild", source="ours", **facts)(lambda texts: values)
+    with pytest.raises(CurateError, match=r"'wild' gave .* not in"):
+        signals(["a", "b"], ["wild"])
+
+
+def test_a_value_at_the_end_of_its_range_is_measured():
+    signal("narrow", unit="x", source="ours", low=0.1, high=0.7)(lambda texts: [0.1, 0.7])
+    assert signals(["a", "b"], ["narrow"]).column(0).to_pylist() == [pytest.approx(0.1), pytest.approx(0.7)]
+
+
+@pytest.mark.parametrize("given", [("abc", None), (["abc"], "word_count")])
+def test_a_string_is_no_list_of_texts_or_names(given):
+    with pytest.raises(TypeError, match="not a string"):
+        signals(*given)
 
 
 def test_an_exception_in_a_signal_keeps_its_traceback_and_names_the_signal():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.pipeline import session
+from curate.pipeline.errors import Incomplete
+from curate.pipeline.ledger import Counts
 from curate.pipeline.progress import JsonDisplay
+from curate.pipeline.stage import Context
 from curate.pipeline.workspace import Workspace
+from curate.stages.filter import registry, work
 from support import Inline
 
 CLI = ["-m", "curate.pipeline.cli"]
@@ -31,7 +37,7 @@ PLUGIN = '''
 """Ends a worker, or its driver, once, in the middle of a task of the step that `fault.json` names."""
 import json, os, signal
 from pathlib import Path
-from curate.stages.filter import work
+from curate.stages.filter import registry, work
 
 HERE = Path(__file__).parent
 
@@ -93,10 +99,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    home: Path, name: str, stage: str, *settings: str, recipe: str = "recipe.yaml", **inputs: Any
-) -> dict[str, int]:
-    """Runs a stage to its end, here; tasks and how many of them were done before."""
-    place, said = Workspace(home / name), io.StringIO()
+    home: Path, name: str, stage: str, *settings: str, recipe: str = "recipe.yaml", said: io.StringIO | None = None,
+    **inputs: Any,
+) -> dict[str, int]:  # fmt: skip
+    """Runs a stage to its end, here; tasks and how many of them were done before. Events go to `said`."""
+    place, said = Workspace(home / name), said or io.StringIO()
     resolved = session.workspace_recipe(place, str(home / recipe), settings, **inputs)
     session.run_stages([stage], place, resolved, Inline, JsonDisplay(said))
     (event,) = faults.events(said.getvalue(), "stage_finished")
@@ -191,6 +198,23 @@ def test_the_order_of_the_rules_is_that_of_the_reasons_after_a_change_too(home: 
     assert json.loads((home / name / "filter/manifest.json").read_text())["counts"]["dropped"] != reasons
 
 
+def test_a_plugin_of_the_recipe_before_is_not_measured_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.registered()
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry.registered()))
+    monkeypatch.syspath_prepend(home)
+    (home / "own_signal.py").write_text(
+        "from curate.stages.filter import signal\n\n\n@signal('own_number', unit='ones', source='ours')\n"
+        "def own_number(texts):\n    return [1.0] * len(texts)\n"
+    )
+    (home / "plugged.yaml").write_text("plugins: [own_signal]\n" + RECIPE)
+    name = copied(home, "plugged", "extracted")
+    run(home, name, "filter", recipe="plugged.yaml")
+    assert "own_number" in pq.read_schema(home / name / "filter/measures/default/a.parquet").names
+    del registry._REGISTERED["own_number"], sys.modules["own_signal"]  # another process
+    run(home, name, "filter")
+    assert faults.fingerprint(home / name, FILTERED) == faults.fingerprint(home / "w", FILTERED)
+
+
 def test_other_masks_touch_neither_measures_nor_decisions(home: Path) -> None:
     name = copied(home, "masks")
     assert run(home, name, "filter", "filter.pii.emails=false") == {"tasks": 6, "reused": 4}
@@ -201,6 +225,66 @@ def test_other_line_edits_measure_again(home: Path) -> None:
     name = copied(home, "edits")
     assert run(home, name, "filter", "filter.lines.fewest_words=0")["reused"] == 0
     assert any("Too short." in found for found in kept(home, name).values())
+
+
+@pytest.mark.parametrize(
+    ("change", "steps"),
+    [
+        ("filter.rules_by_language=null", ""),
+        ("filter.pii.phones=true", "select"),
+        ("filter.rules.stop_word_count={min: 1}", "decide"),
+        ("filter.signals=[sentence_count]", "measure decide select"),
+        ("filter.urls={banned_words: [casino]}", "measure"),
+        ("filter.counting=datatrove", "measure decide select"),
+        ("filter.lines=null", "measure decide select"),
+        (
+            "filter.repeated_lines={keep: none}",
+            "line_hashes line_groups line_totals line_repeats measure decide select",
+        ),
+    ],
+)
+def test_a_change_runs_the_steps_that_read_it(home: Path, change: str, steps: str) -> None:
+    name = copied(home, f"change-{re.sub('[^a-z]+', '-', change)}")
+    before = written(home, name, "filter/steps", "filter/done")
+    run(home, name, "filter", change)
+    after = written(home, name, "filter/steps", "filter/done")
+    markers = {path for path in after if path.endswith(".json") and after[path] != before.get(path)}
+    assert {path.split("/")[2] if "steps" in path else "select" for path in markers} == set(steps.split())
+
+
+@pytest.mark.parametrize("step", ["measure", "select"])
+def test_a_shard_that_fails_is_named_and_not_counted_and_the_next_run_makes_it_whole(
+    home: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = copied(home, f"failed-{step}", "extracted")
+    whole = getattr(work, f"{step}_shard")
+
+    def broken(context: Context) -> Counts:
+        if context.task.key == "default/a":
+            raise ValueError("broken here")
+        return whole(context)
+
+    monkeypatch.setattr(work, f"{step}_shard", broken)
+    with pytest.raises(Incomplete, match="filter default/a: ValueError: broken here"):
+        run(home, name, "filter", "run.attempts=1")
+    manifest = json.loads((home / name / "filter/manifest.json").read_text())
+    assert [entry["key"] for entry in manifest["shards"]] == ["default/b"]
+    assert manifest["counts"]["records"] == 30
+    monkeypatch.undo()
+    run(home, name, "filter")
+    assert faults.fingerprint(home / name, FILTERED) == faults.fingerprint(home / "w", FILTERED)
+
+
+def test_where_nothing_could_be_selected_nothing_is_said_to_be_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = copied(home, "none-selected", "extracted")
+    monkeypatch.setattr(work, "select_shard", None)
+    said = io.StringIO()
+    with pytest.raises(Incomplete):
+        run(home, name, "filter", "run.attempts=1", said=said)
+    (event,) = faults.events(said.getvalue(), "stage_finished")
+    assert (event["counts"]["kept"], event["failed"]) == (0, 2)
 
 
 @pytest.mark.parametrize("step", ["measure", "decide", "select"])

@@ -147,6 +147,7 @@ def test_tables_of_many_chunks_and_of_no_rows_are_decided():
     ("rules", "message"),
     [
         ({"word_cuont": {"min": 5}}, "word_cuont: no signal of this name; did you mean 'word_count'"),
+        ({"ccnet_perplexity": {"max": 5}}, "ccnet_perplexity: is not measured: it needs RedPajama's KenLM"),
         ({"word_count": {}}, "word_count: the rule is empty"),
         ({"word_count": {"min": 5, "max": 4}}, "word_count: min 5 is above max 4: no document could pass"),
         ({"word_count": {"minimum": 5}}, "word_count: unknown key 'minimum'; did you mean 'min'"),
@@ -228,6 +229,18 @@ def test_languages_are_the_tables_own_where_none_are_given_and_must_be_one_a_doc
         decide(table, {}, by_language={"de": {"word_count": {"min": 5}}}, languages=["de"])
     with pytest.raises(UsageError, match="give languages="):
         decide(table.select(["word_count"]), {}, by_language={"de": {"word_count": {"min": 5}}})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (pa.array([60, None], pa.int32()), "word_count: 1 documents have no value"),
+        (pa.array(["60", "70"]), "word_count: the table's column holds no numbers"),
+    ],
+)
+def test_a_signal_without_a_number_is_refused_not_passed(values, said):
+    with pytest.raises(UsageError, match=said):
+        decide(pa.table({"word_count": values}), {"word_count": {"min": 50}})
 
 
 def test_a_recipes_rules_by_language_are_checked_and_read_back_as_themselves():

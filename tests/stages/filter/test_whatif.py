@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.pipeline import session
+from curate.pipeline.commands_filter import own_values
 from curate.pipeline.documents import DOCUMENT
 from curate.pipeline.errors import UsageError
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import File, Shard
 from curate.pipeline.workspace import Workspace
+from curate.stages.filter import config as filter_config
 from curate.stages.filter import work as filter_work
-from curate.stages.filter.config import FilterConfig
+from curate.stages.filter.config import LID_176_LANGUAGES, FilterConfig
 from curate.stages.filter.stage import STAGE
-from curate.stages.filter.whatif import changed, what_if
+from curate.stages.filter.whatif import FACTS, Answer, changed, what_if
 from support import rows, run_stage
 
 RULES = {"word_count": {"min": 10}, "mean_word_length": {"min": 3, "max": 6}, "curly_bracket": {"is": False}}
@@ -35,7 +39,7 @@ CONFIG = {
 class Toy:
     """The language is the text's first word, the score its second in hundredths."""
 
-    labels = ("en", "deu_Latn", "fr")
+    labels = LID_176_LANGUAGES | {"deu_Latn"}
 
     def predict(self, texts: list[str]) -> tuple[list[str | None], np.ndarray]:
         words = [text.split() for text in texts]
@@ -50,6 +54,15 @@ def document(number: int) -> str:
     words = ["x" * size for size in choose.integers(2, 11 if language == "deu_Latn" else 8, choose.integers(3, 60))]
     brace = "{" if choose.random() < 0.1 else ""
     return f"{language} {choose.integers(1, 100)} {brace} {' '.join(words)}\nalone\nmore of it"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy() -> Iterator[None]:
+    """In place of the model that CONFIG names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filter_config, "labels_of", lambda model: Toy.labels)
+        patch.setattr(filter_work, "load_model", lambda *given: Toy())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +80,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def run(place: Workspace, config: dict[str, Any]) -> None:
     """Filters, and writes the manifest as the runner does."""
     shards = [Shard(f"S/{name}", File(f"extract/docs/S/{name}.parquet", name)) for name in "ab"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filter_work, "load_model", lambda *given: Toy())
-        done = run_stage(STAGE, FilterConfig(**config), shards, place)
+    done = run_stage(STAGE, FilterConfig(**config), shards, place)
     entries = [
         {"key": item.key, "counts": item.counts, **{name: {"path": file.path} for name, file in item.outputs.items()}}
         for item in done
@@ -161,6 +172,14 @@ def test_the_settings_that_it_names_make_the_same_recipe() -> None:
     assert new.rules_by_language["de"]["mean_word_length"].max == 12
 
 
+def test_a_long_list_is_a_setting_of_one_line(tmp_path: Path) -> None:
+    codes = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "ja", "zh", "ar", "tr", "cs", "sv", "da", "fi", "no"]
+    (tmp_path / "own.yaml").write_text("filter: {language: {threshold: 0.5}}\n")
+    _, settings = changed(FilterConfig(), [f"language.languages={','.join(codes)},hu,el,he,ko,vi,th,id,uk"])
+    resolved = session.read_recipe(str(tmp_path / "own.yaml"), settings).section("filter")
+    assert resolved.language.languages == [*codes, "hu", "el", "he", "ko", "vi", "th", "id", "uk"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -177,6 +196,9 @@ def test_the_settings_that_it_names_make_the_same_recipe() -> None:
         ("language.threshold=65", "less than or equal to 1"),
         ("lines.fewest_words=5", "curate run filter --set filter.lines.fewest_words=5` measures again"),
         ("bullet_line_fraction.min=2", "no document could pass"),
+        ("ccnet_perplexity.max=300", "is not measured: it needs RedPajama's KenLM"),
+        ("de.ccnet_perplexity.max=300", "is not measured: it needs RedPajama's KenLM"),
+        ("url_soft_words.max=1", "give filter.urls.soft_words"),
     ],
 )
 def test_a_change_that_makes_no_sense_is_refused(change: str, said: str) -> None:
@@ -185,9 +207,31 @@ def test_a_change_that_makes_no_sense_is_refused(change: str, said: str) -> None
     assert said in str(caught.value)
 
 
+def test_a_change_for_all_pages_names_the_languages_that_keep_their_own_value() -> None:
+    own = {"de": {"mean_word_length": {"max": 9}}, "fr": {"mean_word_length": None}, "it": {"word_count": {"max": 99}}}
+    config = FilterConfig(**CONFIG | {"rules_by_language": own})
+
+    def notes(*changes: str) -> list[str]:
+        there = {code: np.full(len(FACTS), number) for number, code in enumerate(("en", "fr", "de", "it"))}
+        return list(own_values(config, Answer(changed(config, changes)[1], there)))
+
+    (note,) = notes("mean_word_length.max=7")
+    assert (
+        note
+        == "mean_word_length.max stays where a language has its own: de, fr. `de.mean_word_length.max=7` changes one"
+    )
+    (note,) = notes("mean_word_length=off")  # in French it is off already
+    assert note == "mean_word_length stays where a language has its own: de. `de.mean_word_length=off` changes one"
+    assert [note.split(": ")[1] for note in notes("mean_word_length.min=2", "de.mean_word_length.max=9")] == [
+        "fr. `fr.mean_word_length.min=2` changes one"
+    ]
+    assert notes("word_count.min=12", "curly_bracket=off", "language.threshold=0.9") == []
+    assert notes("mean_word_length.max=7", "de.mean_word_length.max=7", "fr.mean_word_length.max=7") == []
+
+
 def test_a_language_is_refused_where_none_is_measured() -> None:
     with pytest.raises(UsageError, match="measures no language"):
-        changed(FilterConfig(**CONFIG | {"language": None}), ["language.threshold=0.5"])
+        changed(FilterConfig(**CONFIG | {"language": None, "rules_by_language": {}}), ["language.threshold=0.5"])
 
 
 def test_a_rule_on_a_signal_that_was_not_measured_is_refused(workspace: Workspace, tmp_path: Path) -> None:
@@ -202,6 +246,18 @@ def test_a_rule_on_a_signal_that_was_not_measured_is_refused(workspace: Workspac
     with pytest.raises(UsageError, match="stop_word_count was not measured"):
         what_if(place, FilterConfig(**few), ["stop_word_count.min=2"])
     assert what_if(place, FilterConfig(**few), ["word_count.min=30"]).total[0] == 300
+
+
+def test_what_an_older_version_measured_is_told_from_what_can_answer(workspace: Workspace, tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "w")
+    manifest = workspace.read_json("filter/manifest.json")
+    for entry in manifest["shards"]:
+        table = pq.read_table(workspace.path(entry["measures"]["path"]))
+        with place.create(entry["measures"]["path"]) as sink:
+            pq.write_table(table.drop_columns(["characters", "pii"]), sink)
+    place.write_json("filter/manifest.json", manifest)
+    with pytest.raises(UsageError, match="was filtered by an older version: run `curate run filter` again"):
+        what_if(place, FilterConfig(**CONFIG), ["word_count.min=30"])
 
 
 def test_the_command_prints_both_tables_and_the_run_that_does_it(

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curate.pipeline.errors import CurateError
+from curate.pipeline.workspace import redact_text
 from curate.stages.urls import lists as url_lists
 from curate.stages.urls.blocklists import BELOW, DOMAIN, EXACT, MOST_ENTRIES, PREFIX, Blocklist, Builder, parse
 from curate.stages.urls.lists import ListUrl, UrlLists, rules_of
@@ -354,6 +355,13 @@ def test_a_list_behind_a_url_is_fetched_once_and_pinned_to_what_came(server: Cra
     again = UrlLists(blocklists=[url], categories=["adult"])
     assert again == config and again.fingerprint() == config.fingerprint()
     assert len(server.requests("adult.tar.gz")) == 1
+
+
+def test_the_recipe_of_the_workspace_means_the_same_list_though_its_url_lost_a_token(server: CrawlServer) -> None:
+    config = UrlLists(blocklists=[f"{server.url}adult.tar.gz?token=secret"])
+    written = redact_text(config.model_dump_json())
+    assert "secret" not in written
+    assert UrlLists.model_validate_json(written).fingerprint() == config.fingerprint()
 
 
 def test_a_pinned_list_is_the_one_that_was_pinned_or_an_error(server: CrawlServer, tmp_path: Path) -> None:
