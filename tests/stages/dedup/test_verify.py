@@ -148,7 +148,7 @@ def test_another_keep_rule_or_verification_goes_on_from_the_signatures_and_links
     one = DedupConfig()
     other = DedupConfig(keep="longest", verify="jaccard", verify_threshold=0.9, max_cluster=99)
     again = [step.name for step in STAGE.steps if one.fingerprint(step.reads) != other.fingerprint(step.reads)]
-    assert again[0] == "members"
+    assert [name for name in again if name != "url_copies"][0] == "members"  # without `url` that step has no task
     without = DedupConfig(exact=False)
     again = [step.name for step in STAGE.steps if one.fingerprint(step.reads) != without.fingerprint(step.reads)]
     assert "signatures" not in again
