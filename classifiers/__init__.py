@@ -122,7 +122,7 @@ def _load(reference: Reference, *state: int) -> Classifier:
     if reference.kind == "heuristic":
         from curate.classifiers.heuristics import Heuristic
 
-        return Heuristic(reference.source, reference.version, reference.fingerprint)
+        return Heuristic(reference.source, reference.version, reference.fingerprint, reference.scale)
     loaded = _load_shipped(reference) if reference.kind != "file" else _load_file(Path(reference.source))
     return model.ProbabilityOf(loaded, reference.label) if reference.label else loaded
 
@@ -141,17 +141,17 @@ def _load_shipped(reference: Reference) -> Classifier:
 
 
 def _load_file(path: Path) -> Classifier:
-    from curate.classifiers import fasttext, linear, model
+    from curate.classifiers import fasttext, fasttext_file, linear, model
 
     try:
         with path.open("rb") as stream:
             head = stream.read(9)
-        if head[:4] == fasttext.MAGIC:
-            return fasttext.load(path)
-        if head[8:9] == b"{":
-            return linear.load(path)
     except OSError as error:
         raise CurateError(f"cannot read model {path}: {error.strerror}") from error
+    if head[:4] == fasttext_file.MAGIC:
+        return fasttext.load(path)
+    if head[8:9] == b"{":
+        return linear.load(path)
     raise model.refuse(path, "neither safetensors nor fastText")
 
 

@@ -12,12 +12,9 @@ import random
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
-from curate.classifiers.model import fold, site
+from curate.classifiers.model import Examples, fold, site
 from curate.pipeline.errors import UsageError
 
 KEPT_OUT_FOLD = 4
@@ -40,39 +37,6 @@ _HEAD = re.compile(r"<metadata\b.*?</metadata>|<!--.*?-->|<\?.*?\?>", re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
 _PROBLEM_FIELDS = ("problem", "question", "content", "passage", "solution", "steps", "answer")
 _KEPT_OUT_BOOKS = ("linear-algebra", "minerva_math")
-
-
-@dataclass
-class Examples:
-    """Texts with labels, column by column."""
-
-    texts: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    kept_out: list[bool] = field(default_factory=list)
-    confidence: list[float] = field(default_factory=list)
-
-    def add(self, text: str, label: str, group: str, kept_out: bool, confidence: float = 1.0) -> None:
-        self.texts.append(text)
-        self.labels.append(label)
-        self.groups.append(group)
-        self.kept_out.append(kept_out)
-        self.confidence.append(confidence)
-
-    def part(self, kept_out: bool) -> Examples:
-        """The examples that are kept out of training, or the others."""
-        chosen = Examples()
-        for row in self.rows():
-            if row[3] == kept_out:
-                chosen.add(*row)
-        return chosen
-
-    def rows(self) -> Iterator[tuple[str, str, str, bool, float]]:
-        yield from zip(self.texts, self.labels, self.groups, self.kept_out, self.confidence, strict=True)
-
-    @property
-    def array(self) -> pa.Array:
-        return pa.array(self.texts, pa.large_string())
 
 
 def members(data: Path, archive: str) -> Iterator[tuple[str, str]]:

@@ -1,196 +1,220 @@
-"""fastText models: the user's own `.bin` and `.ftz` files.
-
-fastText's C++ reader believes every number in a file, so a damaged or hostile one crashes the process or worse. The whole
-structure of a file is therefore checked here, in Python, before the library sees it. Format: fastText 0.9,
-`FastText::saveModel` (version 12), `Dictionary::save`, `DenseMatrix::save`, `QuantMatrix::save`.
-"""
+"""fastText models: our own and the user's `.bin` and `.ftz` files, read and applied without fastText's C++ code."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-import mmap
-import struct
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from curate.classifiers.model import Classifier, Floats, Kind, Output, refuse
+from curate.classifiers import fasttext_file, fasttext_kernels
+from curate.classifiers.fasttext_file import Malformed, Matrix, Parts
+from curate.classifiers.model import Classifier, Floats, Kind, Output, refuse, write
+from curate.classifiers.ngrams import PREPARATIONS, utf8_views
+from curate.pipeline.errors import CurateError
 
-MAGIC = struct.pack("<i", 793712314)
-MAX_CHARACTERS = 20_000
-"""Characters of a text that are looked at."""
-_LABEL = "__label__"
-_MOST_COUNT = 10**15  # hierarchical softmax builds its tree with this as infinity
-_HUFFMAN = 1
+PREFIX = "__label__"
+MAX_BYTES = 1 << 20
+"""Bytes of a text that a model from elsewhere looks at."""
+MAX_DENSE = 1 << 27
+"""A quantised matrix that takes no more bytes is unpacked when it is loaded: that is faster."""
+_NONE = np.zeros((0, 0), np.float32)
 
 
 class FastText(Classifier):
-    """A supervised fastText model: label kind; `load("model.bin#name")` gives one label's probability.
+    """A supervised fastText model: label kind, or score kind where it was trained for one label or for numbers.
 
-    Newlines count as spaces. A text in which the model knows nothing gets its most frequent label, with score 0.
+    Without further word from the model, newlines count as spaces and a text is taken as it is: the answers are then the
+    fastText library's own. A text in which the model knows nothing gets the first label with score 0; from a model of
+    numbers, the mean of what it learned.
     """
 
     kind: Kind = "fasttext"
-    output: Output = "label"
 
-    def __init__(self, path: Path, native: Any, fingerprint: str) -> None:
-        self.name, self.version, self.fingerprint = path.name, fingerprint[:12], fingerprint
-        self._native = native
-        self._raw_labels = list(native.get_labels(on_unicode_error="replace"))
-        self.labels = tuple(label.removeprefix(_LABEL) for label in self._raw_labels)
-        self._columns = {label: column for column, label in enumerate(self._raw_labels)}
+    def __init__(self, parts: Parts, file: Path | bytes, name: str) -> None:
+        about = _checked(parts)
+        self.fingerprint = parts.fingerprint
+        self.name, self.version = about.get("name", name), about.get("version", parts.fingerprint[:12])
+        self._all = tuple(about.get("labels") or [label.removeprefix(PREFIX) for label in parts.labels])
+        self._levels = np.array(about["levels"]) if "levels" in about else None
+        self._positive = self._all.index(about["positive"]) if about.get("positive") is not None else None
+        self.output: Output = "label" if self._levels is None and self._positive is None else "score"
+        self.labels = self._all if self.output == "label" else self._all[self._positive :][:1] if self._positive is not None else ()
+        if self._levels is not None:
+            self.scale = (float(self._levels.min()), float(self._levels.max()))
+        self.about = about
+        self._file, self._parts = file, parts
+        self._preparation = PREPARATIONS.index(about.get("preparation", "as_is"))
+        self._max_bytes = int(about.get("max_bytes", MAX_BYTES))
+        self._arrays = _arrays(parts)
+        self._columns = np.ascontiguousarray(_unpacked(parts.output).T)
+        self._tree = _tree(parts.label_counts) if parts.loss == "hs" else None
+
+    def probabilities(self, texts: pa.Array) -> Floats:
+        """The library's probability of each label of the file, shape texts x labels; all 0 where it knows nothing."""
+        data, starts, ends = utf8_views(texts)
+        parts = self._parts
+        hidden = np.zeros((len(starts), parts.width), np.float32)
+        known = np.zeros(len(starts), np.int64)
+        fasttext_kernels.hidden_layers(
+            data, starts, ends, self._preparation, self._max_bytes, *self._arrays, hidden, known
+        )
+        sums = np.zeros((len(starts), self._columns.shape[1]), np.float32)
+        fasttext_kernels.products(hidden, self._columns, sums)
+        if not np.isfinite(sums).all():
+            raise refuse(self.name, "its weights are too large to add up")
+        shares = self._shares(sums)
+        shares[known == 0] = 0
+        return shares
+
+    def _shares(self, sums: Floats) -> Floats:
+        """As the library gives them: the exponential of log(p + 1e-5), at most 1."""
+        if self._tree is not None:
+            logs = np.empty((len(sums), len(self._all)), np.float32)
+            fasttext_kernels.descend(sums, *self._tree, logs)
+            grown: Floats = np.minimum(np.exp(logs), np.float32(1))
+            return grown
+        if self._parts.loss == "softmax":
+            shares = np.exp(sums - sums.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+        else:
+            shares = _sigmoid(sums)
+        clipped: Floats = np.minimum(shares + np.float32(1e-5), np.float32(1))
+        return clipped
 
     def values(self, texts: pa.Array) -> Floats:
-        return self._answers(texts, len(self.labels))
+        shares = self.probabilities(texts)
+        if self._positive is not None:
+            return np.ascontiguousarray(shares[:, self._positive])
+        if self._levels is None:
+            return shares
+        weights = shares.astype(np.float64)
+        nothing = weights.sum(axis=1) == 0
+        weights[nothing] = self._parts.label_counts
+        mean: Floats = ((weights @ self._levels) / weights.sum(axis=1)).clip(*self.scale).astype(np.float32)
+        return mean
 
-    def predict(self, texts: pa.Array) -> tuple[pa.Array, pa.Array] | pa.Array:
-        values = self._answers(texts, 1)
-        best = values.argmax(axis=1) if len(values) else np.zeros(0, np.int64)
-        scores = values[np.arange(len(best)), best]
-        return pa.array(self.labels, pa.string()).take(pa.array(best, pa.int64())), pa.array(scores, pa.float32())
-
-    def _answers(self, texts: pa.Array, most: int) -> Floats:
-        """Probabilities of the `most` likely labels of each text; the others are 0."""
-        values = np.zeros((len(texts), len(self.labels)), np.float32)
-        answers = self._native.predict([_line(text) for text in texts], k=most, on_unicode_error="replace")
-        for row, (labels, shares) in enumerate(zip(*answers, strict=True)):
-            for label, share in zip(labels, shares, strict=True):
-                values[row, self._columns[label]] = min(max(share, 0.0), 1.0)  # fastText adds 1e-5 to each
-        return values
-
-
-def _line(text: pa.Scalar) -> str:
-    buffer = text.as_buffer()
-    if buffer is None:
-        return ""
-    head = buffer.slice(0, min(buffer.size, 4 * MAX_CHARACTERS)).to_pybytes().decode("utf-8", "replace")
-    return head[:MAX_CHARACTERS].replace("\n", " ")
+    def save(self, path: Path | str) -> None:
+        if isinstance(self._file, bytes):
+            write(path, self._file)
+            return
+        if fasttext_file.read(self._file).fingerprint != self.fingerprint:
+            raise CurateError(f"{self._file} is no longer the file that was loaded")
+        shutil.copyfile(self._file, path)
 
 
 def load(path: Path) -> FastText:
     """A model from its file; CurateError if it is corrupted, truncated, not supervised or something else."""
-    import fasttext
-
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check(_Reader(data))
-            fingerprint = hashlib.sha256(data).hexdigest()
-        return FastText(path, fasttext.load_model(str(path)), fingerprint)
-    except (ValueError, struct.error, RuntimeError) as error:
-        raise refuse(path, str(error)[:200]) from error
+        return FastText(fasttext_file.read(path), path, path.name)
+    except (Malformed, MemoryError) as error:
+        raise refuse(path, str(error)[:200] or "it is larger than the memory") from error
+    except OSError as error:
+        raise CurateError(f"cannot read model {path}: {error.strerror}") from error
 
 
-class _Reader:
-    """Reads little-endian values off a file, never past its end."""
-
-    def __init__(self, data: mmap.mmap) -> None:
-        self._data = data
-        self.size = len(data)
-        self.at = 0
-
-    def take(self, layout: str) -> tuple[Any, ...]:
-        size = struct.calcsize(f"<{layout}")
-        if self.at + size > self.size:
-            raise ValueError("it ends too early")
-        self.at += size
-        return struct.unpack_from(f"<{layout}", self._data, self.at - size)
-
-    def skip(self, size: int) -> None:
-        if size < 0 or self.at + size > self.size:
-            raise ValueError("it ends too early")
-        self.at += size
-
-    def word(self) -> None:
-        end = self._data.find(b"\0", self.at, min(self.size, self.at + (1 << 20)))
-        if end < 0:
-            raise ValueError("its dictionary is damaged")
-        self.at = end + 1
-
-    def floats(self, count: int) -> None:
-        start = self.at
-        self.skip(count * 4)
-        for first in range(0, count, 1 << 24):
-            part = np.frombuffer(self._data, "<f4", min(count - first, 1 << 24), start + 4 * first)
-            finite = bool(np.isfinite(part).all())
-            del part  # a view would keep the file mapped
-            if not finite:
-                raise ValueError("it holds weights that are not finite")
-
-
-def _check(reader: _Reader) -> None:
-    """Raises ValueError unless the file is, to its last byte, a supervised model whose numbers fit together."""
-    magic, version = reader.take("4si")
-    if magic != MAGIC or version != 12:
-        raise ValueError("not a fastText model of version 12")
-    width, _, _, _, _, grams, loss, model, buckets, shortest, longest, _, _ = reader.take("12id")
-    if model != 3 or not 1 <= loss <= 4:
-        raise ValueError("not a supervised fastText model")
-    if not (
-        1 <= width <= 10_000
-        and 1 <= grams <= 20
-        and 0 <= shortest <= 100
-        and 0 <= longest <= 100
-        and 0 <= buckets < 1 << 31
+def _checked(parts: Parts) -> dict[str, Any]:
+    """The footer; Malformed if it does not fit the model."""
+    about = parts.footer
+    if not about:
+        return {}
+    labels, levels, size = about.get("labels"), about.get("levels"), about.get("max_bytes")
+    if (
+        not all(isinstance(about.get(key), str) and about[key] for key in ("name", "version"))
+        or about.get("preparation") not in PREPARATIONS
+        or not (isinstance(labels, list) and all(isinstance(label, str) for label in labels))
+        or not len(set(labels)) == len(labels) == len(parts.labels)
+        or about.get("positive") not in (None, *labels)
+        or type(size) is not int
+        or not 1 <= size <= 1 << 30
     ):
-        raise ValueError("its settings are out of range")
-    if buckets == 0 and (grams > 1 or longest > 0):
-        raise ValueError("its settings are out of range")
-    words, labels, pruned = _check_dictionary(reader, loss)
-    rows = words + (len(pruned) if pruned is not None else buckets)
-    if pruned is not None and (len(pruned) and (pruned.min() < 0 or pruned.max() >= len(pruned))):
-        raise ValueError("its dictionary is damaged")
-    (quantised,) = reader.take("B")
-    _check_matrix(reader, bool(quantised), rows, width)
-    (output_quantised,) = reader.take("B")
-    _check_matrix(reader, bool(quantised and output_quantised), labels, width)
-    if quantised > 1 or output_quantised > 1 or reader.at != reader.size:
-        raise ValueError("something follows its end")
+        raise Malformed("its footer is damaged")
+    if "levels" in about and (
+        not isinstance(levels, list)
+        or len(levels) != len(labels)
+        or not all(isinstance(level, int | float) and math.isfinite(level) for level in levels)
+        or min(levels) == max(levels)
+        or not any(parts.label_counts)
+    ):
+        raise Malformed("its footer is damaged")
+    return about
 
 
-def _check_dictionary(reader: _Reader, loss: int) -> tuple[int, int, np.ndarray[Any, Any] | None]:
-    size, words, labels, _, pruned = reader.take("iiiqq")
-    if size < 0 or words < 0 or labels < 1 or words + labels != size or pruned < -1:
-        raise ValueError("its dictionary is damaged")
-    for entry in range(size):
-        reader.word()
-        count, kind = reader.take("qb")
-        if kind != (entry >= words) or not 0 <= count < _MOST_COUNT:
-            raise ValueError("its dictionary is damaged")
-    if loss == _HUFFMAN and labels < 2:
-        raise ValueError("its dictionary is damaged")
-    if pruned == -1:
-        return words, labels, None
-    start = reader.at
-    reader.skip(pruned * 8)
-    pairs = np.frombuffer(reader._data[start : reader.at], "<i4").reshape(-1, 2)
-    return words, labels, pairs[:, 1]
+def _arrays(parts: Parts) -> tuple[Any, ...]:
+    """What the kernel needs of a model, in its order."""
+    entries = [*parts.words, *(label.encode() for label in parts.labels)]
+    edges = np.zeros(len(entries) + 1, np.int64)
+    np.cumsum([len(entry) for entry in entries], out=edges[1:])
+    words = np.frombuffer(b"".join(entries) or b"\0", np.uint8)
+    table = np.zeros((1 << (2 * len(entries)).bit_length(), 2), np.uint32)
+    fasttext_kernels.fill_table(words, edges, table)
+    pruned = np.zeros((0, 2), np.int32) if parts.pruned is None else parts.pruned
+    pruned = np.ascontiguousarray(pruned[np.argsort(pruned[:, 0], kind="stable")])
+    matrix = parts.input
+    dense, codes, centroids, part, norms = _NONE, np.zeros((0, 0), np.uint8), np.zeros(0, np.float32), 1, np.zeros(0, np.float32)
+    if matrix.dense is not None or matrix.rows * matrix.width * 4 <= MAX_DENSE:
+        dense = _unpacked(matrix)
+    else:
+        assert matrix.codes is not None and matrix.quantiser is not None
+        codes, centroids, part = matrix.codes, matrix.quantiser.centroids, matrix.quantiser.part
+        norms = _norms(matrix)
+    return (
+        words, edges, len(parts.words), table, parts.word_ngrams, parts.shortest, parts.longest, parts.buckets, pruned,
+        parts.pruned is not None, dense, codes, centroids, part, norms,
+    )  # fmt: skip
 
 
-def _check_matrix(reader: _Reader, quantised: bool, rows: int, width: int) -> None:
-    if not quantised:
-        if reader.take("qq") != (rows, width):
-            raise ValueError("its matrices do not fit its dictionary")
-        reader.floats(rows * width)
-        return
-    normed, found, columns, codes = reader.take("Bqqi")
-    if normed > 1 or (found, columns) != (rows, width):
-        raise ValueError("its matrices do not fit its dictionary")
-    reader.skip(codes)
-    part = _check_quantiser(reader, width)
-    if codes != rows * math.ceil(width / part):
-        raise ValueError("its codes do not fit its matrices")
-    if normed:
-        reader.skip(rows)
-        _check_quantiser(reader, 1)
+def _norms(matrix: Matrix) -> Floats:
+    """Each row's norm; empty where rows have none of their own."""
+    if matrix.norms is None or matrix.norm_quantiser is None:
+        return np.zeros(0, np.float32)
+    return matrix.norm_quantiser.centroids[matrix.norms]
 
 
-def _check_quantiser(reader: _Reader, width: int) -> int:
-    """The size of a subvector of a product quantiser for vectors of that width."""
-    found, parts, part, last = reader.take("4i")
-    if found != width or part < 1 or parts != math.ceil(width / part) or last != (width % part or part):
-        raise ValueError("its quantiser does not fit its matrices")
-    reader.floats(width * 256)
-    return part
+def _unpacked(matrix: Matrix) -> Floats:
+    """A matrix as plain numbers."""
+    if matrix.dense is not None:
+        return matrix.dense
+    assert matrix.codes is not None and matrix.quantiser is not None
+    out = np.empty((matrix.rows, matrix.width), np.float32)
+    part = matrix.quantiser.part
+    for number in range(matrix.quantiser.parts):
+        first, size = number * part, min(part, matrix.width - number * part)
+        centroids = matrix.quantiser.centroids[first * 256 : (first + size) * 256].reshape(256, size)
+        out[:, first : first + size] = centroids[matrix.codes[:, number]]
+    norms = _norms(matrix)
+    return out * norms[:, None] if len(norms) else out
+
+
+def _sigmoid(sums: Floats) -> Floats:
+    """fastText's: a table of 513 values from -8 to 8."""
+    points = (np.arange(513, dtype=np.float32) * 16 / 512 - 8).astype(np.float32)
+    table = (1.0 / (1.0 + np.exp(-points).astype(np.float64))).astype(np.float32)
+    places = ((sums.clip(-8, 8) + np.float32(8)) * np.float32(512) / np.float32(8) / np.float32(2)).astype(np.int64)
+    shares: Floats = table[places]
+    shares[sums < -8], shares[sums > 8] = 0, 1
+    return shares
+
+
+def _tree(counts: list[int]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The Huffman tree of the labels: left and right child of each inner node; fastText's, ties and all."""
+    labels = len(counts)
+    weights = [*counts, *[10**15] * (labels - 1)]
+    left, right = np.zeros(labels - 1, np.int32), np.zeros(labels - 1, np.int32)
+    leaf, node = labels - 1, labels
+    for inner in range(labels - 1):
+        pair = []
+        for _ in range(2):
+            if leaf >= 0 and weights[leaf] < weights[node]:
+                pair.append(leaf)
+                leaf -= 1
+            else:
+                pair.append(node)
+                node += 1
+        left[inner], right[inner] = pair
+        weights[labels + inner] = weights[pair[0]] + weights[pair[1]]
+    return left, right

@@ -7,6 +7,7 @@ formula for a model. Both look at the first 20,000 bytes of a text.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -25,6 +26,7 @@ from curate.classifiers.ngrams import (
     token_ngrams,
     utf8_views,
 )
+from curate.pipeline.errors import CurateError
 
 MAX_BYTES = 20_000
 
@@ -115,12 +117,15 @@ class Heuristic(Classifier):
     kind: Kind = "heuristic"
     output: Output = "score"
 
-    def __init__(self, name: str, version: str, fingerprint: str) -> None:
-        self.name, self.version, self.fingerprint = name, version, fingerprint
+    def __init__(self, name: str, version: str, fingerprint: str, scale: tuple[float, float]) -> None:
+        self.name, self.version, self.fingerprint, self.scale = name, version, fingerprint, scale
         self._function = FUNCTIONS[name]
 
     def values(self, texts: pa.Array) -> Floats:
         return self._function(texts)
+
+    def save(self, path: Path | str) -> None:
+        raise CurateError(f"{self.name} is a formula, not a model: there is nothing to save")
 
 
 def _ramp(value: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.float64]:

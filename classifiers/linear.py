@@ -8,9 +8,6 @@ with a scale a feature. On disk: safetensors, the settings as JSON in its header
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,24 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field, StrictBool
 
-from curate.classifiers.model import Classifier, Floats, Kind, Output, folds_of, refuse, sigmoid, softmax
+from curate.classifiers import tensor_file
+from curate.classifiers.model import (
+    Classifier,
+    Examples,
+    Floats,
+    Goal,
+    Kind,
+    Output,
+    Settings,
+    folds_of,
+    goal,
+    read_settings,
+    sigmoid,
+    softmax,
+    write,
+)
 from curate.classifiers.ngrams import (
     TOKENS,
     Bytes,
@@ -34,7 +47,6 @@ from curate.classifiers.ngrams import (
 from curate.pipeline.errors import CurateError
 
 FORMAT = "curate.linear/1"
-MAX_FILE = 1 << 30
 _TENSORS = {
     "hashes": (np.uint32, 1),
     "idf": (np.float32, 1),
@@ -44,29 +56,32 @@ _TENSORS = {
 }
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a model is trained with; the first five are needed to apply it, too."""
+class LinearSettings(Settings):
+    """What a linear model is trained with; `order`, `max_bytes` and `strip_latex` are needed to apply it, too."""
 
-    order: int = 1
+    order: int = Field(default=1, ge=1, le=5)
     """Word 1…order-grams."""
-    max_bytes: int = 20_000
+    max_bytes: int = Field(default=20_000, ge=1, le=1 << 30)
     """Bytes of a text that are looked at."""
-    strip_latex: bool = False
+    strip_latex: StrictBool = False
     """Formulas and LaTeX commands are taken out before anything else."""
-    idf_power: float = 1.6
+    idf_power: float = Field(default=1.6, ge=0, le=10)
     """Tried on the topics: 1 gives .740, 1.3 .748, 1.6 .754, 2 .753."""
-    min_documents: int = 2
+    min_documents: int = Field(default=2, ge=1)
     """A feature stands in at least so many training texts."""
-    max_features: int = 150_000
+    max_features: int = Field(default=150_000, ge=1)
     """The most frequent ones stay."""
-    cost: float = 0.5
-    """C of the support vector machine."""
-    seed: int = 0
+    cost: float = Field(default=0.5, gt=0)
+    """C of the support vector machine that learns labels."""
+    ridge: float = Field(default=1.0, gt=0)
+    """Penalty of the ridge regression that learns targets."""
 
 
 class Linear(Classifier):
-    """A linear classifier in memory: label kind with several labels, score kind (a probability) with one weight a feature."""
+    """A linear classifier in memory: label kind with several labels, score kind with one weight a feature.
+
+    A score is the probability of the one label, or, where the model learned numbers, an estimate on their scale.
+    """
 
     kind: Kind = "linear"
 
@@ -75,8 +90,9 @@ class Linear(Classifier):
         self.name, self.version = str(meta["name"]), str(meta["version"])
         self.labels = tuple(meta["labels"])
         self.output: Output = "label" if len(self.labels) > 1 else "score"
+        self.scale = tensor_file.check_scale(meta)
         self.fingerprint = fingerprint
-        self._settings = Settings(**meta["settings"])
+        self._settings = read_settings(LinearSettings, meta["settings"])
         self._slope, self._shift = float(meta["slope"]), float(meta["shift"])
         self._tensors = tensors
         self._slots = slots(tensors["hashes"])
@@ -94,41 +110,26 @@ class Linear(Classifier):
 
     def values(self, texts: pa.Array) -> Floats:
         margins = self.margins(texts) * self._slope + self._shift
-        return softmax(margins) if self.output == "label" else sigmoid(margins[:, 0])
+        if self.output == "label":
+            return softmax(margins)
+        return sigmoid(margins[:, 0]) if self.labels else margins[:, 0].clip(*self.scale).astype(np.float32)
 
     def save(self, path: Path | str) -> None:
-        """Writes the model; the same model gives the same bytes."""
-        Path(path).write_bytes(_serialise(self.meta, self._tensors))
+        write(path, tensor_file.pack(self.meta, self._tensors))
 
 
 def load(path: Path | str, data: bytes | None = None) -> Linear:
     """A model from its file (or from the file's bytes); CurateError if it is corrupted, truncated or something else."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as read
-
-    if data is None:
-        if Path(path).stat().st_size > MAX_FILE:
-            raise refuse(path, f"larger than {MAX_FILE:,} bytes")
-        data = Path(path).read_bytes()
-    try:
-        tensors = read(data)
-        meta = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["curate"])
-        _check(meta, tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise refuse(path, str(error).split("\n")[0][:200] or type(error).__name__) from error
+    meta, tensors, data = tensor_file.unpack(path, data, _check)
     return Linear(meta, tensors, hashlib.sha256(data).hexdigest())
 
 
-def _check(meta: Any, tensors: dict[str, npt.NDArray[Any]]) -> None:
+def _check(meta: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> None:
     if meta["format"] != FORMAT or meta["tokens"] != TOKENS:
         raise ValueError(
             f"format {meta['format']!r}, tokens {meta['tokens']!r}: this version reads {FORMAT!r}, tokens {TOKENS}"
         )
-    if set(tensors) != set(_TENSORS):
-        raise ValueError(f"it holds {sorted(tensors)}, not {sorted(_TENSORS)}")
-    for name, (kind, dimensions) in _TENSORS.items():
-        if tensors[name].dtype != kind or tensors[name].ndim != dimensions:
-            raise ValueError(f"{name} has the wrong type or shape")
+    tensor_file.check_arrays(tensors, _TENSORS)
     count, width = tensors["weights"].shape
     if (
         not count
@@ -136,32 +137,15 @@ def _check(meta: Any, tensors: dict[str, npt.NDArray[Any]]) -> None:
         or len(tensors["bias"]) != width
     ):
         raise ValueError("its arrays do not fit together")
-    if not all(np.isfinite(tensors[name]).all() for name in ("idf", "scale", "bias")):
-        raise ValueError("it holds numbers that are not finite")
     if not (np.diff(tensors["hashes"].astype(np.int64)) > 0).all():
         raise ValueError("its features are not in order")
-    if (
-        len(meta["labels"]) != width
-        or len(set(meta["labels"])) != width
-        or not all(isinstance(each, str) for each in meta["labels"])
-    ):
-        raise ValueError("its labels do not fit its weights")
-    settings = Settings(**meta["settings"])
-    if not (1 <= settings.order <= 5 and 1 <= settings.max_bytes <= 1 << 30) or type(settings.strip_latex) is not bool:
-        raise ValueError("its settings are out of range")
+    if meta["labels"] or width != 1:  # without a label it learned numbers
+        tensor_file.check_labels(meta, width)
+    tensor_file.check_scale(meta)
+    tensor_file.check_name(meta)
+    read_settings(LinearSettings, meta["settings"])
     if not (np.isfinite(float(meta["slope"])) and np.isfinite(float(meta["shift"]))):
         raise ValueError("it holds numbers that are not finite")
-    if not all(isinstance(meta[name], str) and meta[name] for name in ("name", "version")):
-        raise ValueError("it has no name or version")
-
-
-def _serialise(meta: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> bytes:
-    from safetensors.numpy import save
-
-    return save(
-        {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)},
-        {"curate": json.dumps(meta, sort_keys=True)},
-    )
 
 
 # --- applying ---------------------------------------------------------------------------------------------------------
@@ -205,49 +189,47 @@ def _margins(
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def fit(
-    name: str,
-    version: str,
-    texts: pa.Array,
-    labels: Sequence[str],
-    groups: Sequence[str],
-    settings: Settings,
-    positive: str | None = None,
-) -> Linear:
+def fit(examples: Examples, settings: LinearSettings, *, name: str, version: str) -> Linear:
     """Trains a model; the same input gives the same bytes.
 
-    With `positive`, the model gives the probability of that label; without, it names one of all labels. Probabilities are
-    fitted on texts of groups (sites) that a first model has not seen. Needs scikit-learn; CurateError where it is missing.
+    Probabilities are fitted on texts of groups (sites) that a first model has not seen. Needs scikit-learn; CurateError
+    where it is missing.
     """
-    names = tuple(sorted(set(labels))) if positive is None else (positive,)
-    wanted = np.array([names.index(label) if label in names else -1 for label in labels]) if positive is None else None
-    target = wanted if wanted is not None else np.array([int(label == positive) for label in labels])
-    meta = {"format": FORMAT, "tokens": TOKENS, "name": name, "version": version, "labels": list(names),
-            "settings": asdict(settings), "slope": 1.0, "shift": 0.0}  # fmt: skip
-    held = folds_of([f"calibration {group}" for group in groups]) == 0  # a split of its own
-    if held.all() or not held.any() or len(set(target[~held])) != len(set(target)):
-        raise CurateError(f"cannot train {name}: too few groups to keep some out for the probabilities")
-    first = Linear(meta, _train(texts.filter(pa.array(~held)), target[~held], settings, positive is None), "")
-    meta["slope"], meta["shift"] = _calibrate(first.margins(texts.filter(pa.array(held))), target[held])
-    tensors = _train(texts, target, settings, positive is None)
-    return Linear(meta, tensors, hashlib.sha256(_serialise(meta, tensors)).hexdigest())
+    wanted = goal(examples, settings.positive)
+    meta = {"format": FORMAT, "tokens": TOKENS, "name": name, "version": version, "labels": list(wanted.labels),
+            "scale": list(wanted.scale), "settings": settings.model_dump(), "slope": 1.0, "shift": 0.0}  # fmt: skip
+    texts, target, weights = examples.array, wanted.target, examples.weighting
+    if not wanted.regression:
+        held = folds_of([f"calibration {group}" for group in examples.groups]) == 0  # a split of its own
+        if held.all() or not held.any() or len(set(target[~held])) != len(set(target)):
+            raise CurateError(f"cannot train {name}: too few groups to keep some out for the probabilities")
+        seen = texts.filter(pa.array(~held))
+        first = Linear(meta, _train(seen, target[~held], weights[~held], settings, wanted), "")
+        meta["slope"], meta["shift"] = _calibrate(first.margins(texts.filter(pa.array(held))), target[held])
+    tensors = _train(texts, target, weights, settings, wanted)
+    return Linear(meta, tensors, hashlib.sha256(tensor_file.pack(meta, tensors)).hexdigest())
 
 
 def _train(
-    texts: pa.Array, target: npt.NDArray[np.int64], settings: Settings, two_sided: bool
+    texts: pa.Array, target: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], settings: LinearSettings, goal: Goal
 ) -> dict[str, npt.NDArray[Any]]:
     try:
+        from sklearn.linear_model import Ridge
         from sklearn.svm import LinearSVC
     except ImportError as error:
         raise CurateError("training needs scikit-learn: pip install scikit-learn") from error
     matrix, hashes, idf = _features(texts, settings)
-    machine = LinearSVC(C=settings.cost, random_state=settings.seed).fit(matrix, target)
-    coefficients, bias = machine.coef_, machine.intercept_
-    if two_sided and len(coefficients) == 1:  # for two classes there is one machine, the second's
+    if goal.regression:
+        machine = Ridge(alpha=settings.ridge, solver="sparse_cg", tol=1e-6, random_state=settings.seed)
+    else:
+        machine = LinearSVC(C=settings.cost, random_state=settings.seed)
+    machine.fit(matrix, target, sample_weight=weights)
+    coefficients, bias = np.atleast_2d(machine.coef_), np.atleast_1d(machine.intercept_)
+    if goal.output == "label" and len(coefficients) == 1:  # for two classes there is one machine, the second's
         coefficients, bias = np.vstack([-coefficients, coefficients]), np.concatenate([-bias, bias])
-    weights = np.ascontiguousarray(coefficients.T)
-    scale = (np.abs(weights).max(axis=1) / 127).astype(np.float32)
-    steps = np.rint(weights / np.where(scale > 0, scale, 1)[:, None]).clip(-127, 127).astype(np.int8)
+    rows = np.ascontiguousarray(coefficients.T)
+    scale = (np.abs(rows).max(axis=1) / 127).astype(np.float32)
+    steps = np.rint(rows / np.where(scale > 0, scale, 1)[:, None]).clip(-127, 127).astype(np.int8)
     return {
         "hashes": hashes,
         "idf": idf,
@@ -257,7 +239,7 @@ def _train(
     }
 
 
-def _features(texts: pa.Array, settings: Settings) -> tuple[Any, Hashes, Floats]:
+def _features(texts: pa.Array, settings: LinearSettings) -> tuple[Any, Hashes, Floats]:
     """The matrix of the training texts, and the features' hashes and idf."""
     from scipy import sparse
 
@@ -276,14 +258,16 @@ def _features(texts: pa.Array, settings: Settings) -> tuple[Any, Hashes, Floats]
     return (sparse.diags(1 / np.maximum(lengths, 1e-9)) @ matrix).tocsr(), hashes[chosen], idf
 
 
-def _calibrate(margins: npt.NDArray[np.float64], target: npt.NDArray[np.int64]) -> tuple[float, float]:
+def _calibrate(margins: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Slope and shift that make the margins' softmax (or sigmoid: Platt 1999) fit best, by log loss."""
     from scipy.optimize import minimize
+
+    places = target.astype(np.int64)
 
     def loss(point: npt.NDArray[np.float64]) -> float:
         scaled = margins * np.exp(point[0]) + point[1]
         shares = (
-            softmax(scaled)[np.arange(len(target)), target]
+            softmax(scaled)[np.arange(len(target)), places]
             if margins.shape[1] > 1
             else sigmoid(scaled[:, 0] * (2 * target - 1))
         )

