@@ -8,7 +8,7 @@ DEMO ?= demo
 DATA ?= $(or $(CURATE_DATA),../shared/data)
 CURATE := $(BIN)/curate
 
-.PHONY: demo bench bench-extract bench-filter bench-dedup test test-all check lint types imports format setup clean help
+.PHONY: demo bench bench-extract bench-filter bench-dedup bench-classify test test-all check lint types imports format setup clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ bench-filter: $(VENV)/.dev ## ms a document by signal, decisions, PII, re-thresh
 bench-dedup: $(VENV)/.dev ## signature speed, recall by similarity, precision (PEER=a Python with rensa and datasketch)
 	$(BIN)/python bench/dedup.py $(if $(PEER),--peer-python "$(PEER)")
 	$(BIN)/python bench/dedup_sketches.py
+
+bench-classify: $(VENV)/.dev ## how good the classifiers are and what they cost (DATA=archives VECTORS=file to keep, QUICK=1)
+	$(BIN)/python bench/classify.py "$(DATA)" $(if $(VECTORS),--vectors "$(VECTORS)") $(if $(QUICK),--quick)
 
 clean: ## removes the demo and caches, not .venv
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

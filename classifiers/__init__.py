@@ -5,7 +5,7 @@
     scores = load("math").predict(texts)               # score kinds: numbers alone
 
 Names are shipped models (`models/`, each with a card) and heuristics; a path is a model file of one's own (`.safetensors`
-that `train` wrote, or fastText's `.bin` / `.ftz`). `name#label` is the probability of one label of a label classifier.
+that `kinds.fit` made, or fastText's `.bin` / `.ftz`). `name#label` is the probability of one label of a label classifier.
 This module is light: nothing is imported or read before it is needed.
 """
 
@@ -49,7 +49,7 @@ class Reference:
     fingerprint: str = ""
     description: str = ""
     scale: tuple[float, float] = (0.0, 1.0)
-    """The least and the greatest score; models of every kind, also from a file of one's own, give probabilities."""
+    """The least and the greatest score: 0 and 1 for probabilities."""
 
 
 def names() -> tuple[str, ...]:
@@ -92,15 +92,39 @@ def resolve(name_or_path: str) -> Reference:
         if label and label not in shipped["labels"]:
             raise UsageError(f"classifier {source!r} has no label {label!r}{nearest(label, tuple(shipped['labels']))}")
         output = "score" if label else shipped["output"]
+        low, high = (0.0, 1.0) if label else shipped.get("scale", (0.0, 1.0))
         return Reference(
-            source, label, shipped["kind"], output, shipped["version"], shipped["sha256"], shipped["description"]
+            source,
+            label,
+            shipped["kind"],
+            output,
+            shipped["version"],
+            shipped["sha256"],
+            shipped["description"],
+            (low, high),
         )
     if Path(source).is_file():
-        return Reference(source, label, "file")
+        return _of_file(source, label)
     looks_like_path = "/" in source or source.endswith((".safetensors", ".bin", ".ftz"))
     if looks_like_path:
         raise UsageError(f"no model file {source}")
     raise UsageError(f"no classifier named {source!r}{nearest(source, names())}")
+
+
+def _of_file(path: str, label: str) -> Reference:
+    """What a file says of itself in its header or footer; nothing where it says nothing, which `load` will complain of."""
+    from curate.classifiers import fasttext_file, tensor_file
+
+    about = tensor_file.peek(Path(path)) or fasttext_file.peek(Path(path))
+    try:
+        numbers = len(about.get("labels") or ()) < 2 or "levels" in about or about.get("positive") is not None
+        score = bool(about) and numbers
+        scale = tensor_file.check_scale(about)
+    except (TypeError, ValueError):
+        return Reference(path, label, "file")
+    return Reference(
+        path, label, "file", output="score" if label or score else "", scale=(0.0, 1.0) if label else scale
+    )
 
 
 def load(name_or_path: str) -> Classifier:
@@ -128,11 +152,9 @@ def _load(reference: Reference, *state: int) -> Classifier:
 
 
 def _load_shipped(reference: Reference) -> Classifier:
-    from curate.classifiers import linear
-
-    name = f"{reference.source}.safetensors"
-    data = (resources.files("curate.classifiers.models") / name).read_bytes()
-    loaded = linear.load(name, data)
+    name = _shipped()[reference.source].get("file", f"{reference.source}.safetensors")
+    with resources.as_file(resources.files("curate.classifiers.models") / name) as path:
+        loaded = _load_file(path)
     if loaded.fingerprint != reference.fingerprint:
         raise CurateError(
             f"{name} is not the file that was shipped (its SHA-256 is another): install the package again"
@@ -141,7 +163,7 @@ def _load_shipped(reference: Reference) -> Classifier:
 
 
 def _load_file(path: Path) -> Classifier:
-    from curate.classifiers import fasttext, fasttext_file, linear, model
+    from curate.classifiers import embedding, fasttext, fasttext_file, linear, model, tensor_file
 
     try:
         with path.open("rb") as stream:
@@ -151,7 +173,8 @@ def _load_file(path: Path) -> Classifier:
     if head[:4] == fasttext_file.MAGIC:
         return fasttext.load(path)
     if head[8:9] == b"{":
-        return linear.load(path)
+        embedded = str(tensor_file.peek(path).get("format", "")).startswith("curate.embedding/")
+        return embedding.load(path) if embedded else linear.load(path)
     raise model.refuse(path, "neither safetensors nor fastText")
 
 

@@ -13,7 +13,13 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curate.classifiers import weak
 from curate.classifiers.model import Examples, fold, site
 from curate.pipeline.errors import UsageError
 
@@ -50,22 +56,90 @@ def members(data: Path, archive: str) -> Iterator[tuple[str, str]]:
         yield name, found[name].decode("utf-8", "replace")
 
 
-def json_lines(text: str) -> Iterator[dict[str, str]]:
+def json_lines(text: str) -> Iterator[dict[str, Any]]:
     for line in text.split("\n"):
         if line.strip():
             yield json.loads(line)
 
 
+def web_pages(data: Path) -> list[dict[str, Any]]:
+    """Web pages, as many of each of 24 topics and 24 formats: url, text, topic, format, and the confidence of both."""
+    return [row for name, text in members(data, "topics.tar.xz") if name.endswith(".jsonl") for row in json_lines(text)]
+
+
 def topics(data: Path) -> Examples:
     """Web pages labelled with one of 24 topics, by site."""
     examples = Examples()
-    for name, text in members(data, "topics.tar.xz"):
-        if not name.endswith(".jsonl"):
-            continue
-        for row in json_lines(text):
-            group = site(row["url"])
-            kept_out = fold(group) == KEPT_OUT_FOLD
-            examples.add(row["text"], row["topic"], group, kept_out, float(row["topic_confidence"]))
+    for row in web_pages(data):
+        _add_page(examples, row, row["topic"], float(row["topic_confidence"]))
+    return examples
+
+
+def quality(data: Path) -> Examples:
+    """Web pages with a target, 0–1: how far a page is reference or explanation, by its format, and written prose.
+
+    The target is the format's grade (`weak.QUALITY`) times the text's `heuristic_prose`.
+    """
+    from curate.classifiers.heuristics import heuristic_prose
+
+    pages, examples = web_pages(data), Examples()
+    prose = heuristic_prose(pa.array([row["text"] for row in pages]))
+    for row, share in zip(pages, prose, strict=True):
+        sure = float(row["format_confidence"])
+        _add_page(examples, row, weak.QUALITY[row["format"]] * float(share), sure, weight=sure)
+    return examples
+
+
+def education(data: Path) -> Examples:
+    """Web pages with a target, 0–5: how much a page of that format and topic teaches (`weak.TEACHES`, `weak.TAUGHT`).
+
+    A page counts in training as the square root of what its format counts on the web.
+    """
+    pages, examples = web_pages(data), Examples()
+    shares = np.sqrt(on_the_web(pages))
+    for row, share in zip(pages, shares / shares.mean(), strict=True):
+        target = 5 * weak.TEACHES[row["format"]] * weak.TAUGHT[row["topic"]]
+        _add_page(
+            examples, row, target, min(float(row["format_confidence"]), float(row["topic_confidence"])), float(share)
+        )
+    return examples
+
+
+def on_the_web(pages: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
+    """What each page stands for in a sample of the web, as shares that add up to one: by its format (`weak.WEB_TOKENS`)."""
+    formats = np.array([row["format"] for row in pages])
+    length = np.array([len(row["text"]) for row in pages])
+    shares = np.zeros(len(pages))
+    for name, tokens in weak.WEB_TOKENS.items():
+        if (formats == name).any():
+            shares[formats == name] = tokens / length[formats == name].sum()
+    return shares / shares.sum()
+
+
+def _add_page(examples: Examples, row: dict[str, Any], label: str | float, confidence: float, weight: float = 1.0) -> None:
+    group = site(row["url"])
+    examples.add(row["text"], label, group, fold(group) == KEPT_OUT_FOLD, confidence, weight)
+
+
+def textbooks(data: Path) -> Examples:
+    """Pieces of three textbooks without their formulas, each labelled with its book."""
+    examples = Examples()
+    for name, text in members(data, "math-edu.tar.xz"):
+        book = name.split("/")[-2]
+        if book in ("calculus", "linear-algebra", "philosophy"):
+            for piece in pieces(_without_markup(text).replace(_FORMULA, " "), name, most=2):
+                if len(piece) > 250:
+                    examples.add(piece, book, name, kept_out=True)
+    return examples
+
+
+def human_quality(data: Path) -> Examples:
+    """Pages that people judged, `keep` or `drop`: to measure with, never trained on."""
+    examples = Examples()
+    for name, text in members(data, "quality-labels.tar.xz"):
+        if name.endswith(".jsonl"):
+            for row in json_lines(text):
+                examples.add(row["text"], "keep" if int(row["label"]) else "drop", kept_out=True)
     return examples
 
 

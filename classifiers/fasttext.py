@@ -39,12 +39,16 @@ class FastText(Classifier):
         about = _checked(parts)
         self.fingerprint = parts.fingerprint
         self.name, self.version = about.get("name", name), about.get("version", parts.fingerprint[:12])
-        self._all = tuple(about.get("labels") or [label.removeprefix(PREFIX) for label in parts.labels])
-        self._levels = np.array(about["levels"]) if "levels" in about else None
-        self._positive = self._all.index(about["positive"]) if about.get("positive") is not None else None
-        self.output: Output = "label" if self._levels is None and self._positive is None else "score"
-        self.labels = self._all if self.output == "label" else self._all[self._positive :][:1] if self._positive is not None else ()
-        if self._levels is not None:
+        self.labels = tuple(about.get("labels") or [label.removeprefix(PREFIX) for label in parts.labels])
+        self.output: Output = "label"
+        self._positive: int | None = None
+        self._levels: npt.NDArray[np.float64] | None = None
+        if about.get("positive") is not None:
+            self._positive = self.labels.index(about["positive"])
+            self.output, self.labels = "score", (about["positive"],)
+        elif "levels" in about:
+            self._levels = np.array(about["levels"], float)
+            self.output, self.labels = "score", ()
             self.scale = (float(self._levels.min()), float(self._levels.max()))
         self.about = about
         self._file, self._parts = file, parts
@@ -54,8 +58,11 @@ class FastText(Classifier):
         self._columns = np.ascontiguousarray(_unpacked(parts.output).T)
         self._tree = _tree(parts.label_counts) if parts.loss == "hs" else None
 
-    def probabilities(self, texts: pa.Array) -> Floats:
-        """The library's probability of each label of the file, shape texts x labels; all 0 where it knows nothing."""
+    def _probabilities(self, texts: pa.Array) -> Floats:
+        """The library's probability of each label of the file, shape texts x labels; all 0 where it knows nothing.
+
+        As the library gives them: the exponential of log(p + 1e-5), which may be more than 1.
+        """
         data, starts, ends = utf8_views(texts)
         parts = self._parts
         hidden = np.zeros((len(starts), parts.width), np.float32)
@@ -72,31 +79,38 @@ class FastText(Classifier):
         return shares
 
     def _shares(self, sums: Floats) -> Floats:
-        """As the library gives them: the exponential of log(p + 1e-5), at most 1."""
         if self._tree is not None:
-            logs = np.empty((len(sums), len(self._all)), np.float32)
+            logs = np.empty((len(sums), len(self._parts.labels)), np.float32)
             fasttext_kernels.descend(sums, *self._tree, logs)
-            grown: Floats = np.minimum(np.exp(logs), np.float32(1))
+            grown: Floats = np.exp(logs)
             return grown
         if self._parts.loss == "softmax":
             shares = np.exp(sums - sums.max(axis=1, keepdims=True))
             shares /= shares.sum(axis=1, keepdims=True)
         else:
             shares = _sigmoid(sums)
-        clipped: Floats = np.minimum(shares + np.float32(1e-5), np.float32(1))
-        return clipped
+        shares += np.float32(1e-5)
+        return shares
 
     def values(self, texts: pa.Array) -> Floats:
-        shares = self.probabilities(texts)
-        if self._positive is not None:
-            return np.ascontiguousarray(shares[:, self._positive])
-        if self._levels is None:
-            return shares
-        weights = shares.astype(np.float64)
-        nothing = weights.sum(axis=1) == 0
-        weights[nothing] = self._parts.label_counts
-        mean: Floats = ((weights @ self._levels) / weights.sum(axis=1)).clip(*self.scale).astype(np.float32)
-        return mean
+        shares = self._probabilities(texts)
+        if self._levels is not None:
+            weights = shares.astype(np.float64)
+            weights[weights.sum(axis=1) == 0] = self._parts.label_counts
+            mean = (weights @ self._levels) / weights.sum(axis=1)
+            return np.asarray(mean.clip(*self.scale), np.float32)
+        shares = np.minimum(shares, np.float32(1))
+        return shares if self._positive is None else np.ascontiguousarray(shares[:, self._positive])
+
+    def predict(self, texts: pa.Array) -> tuple[pa.Array, pa.Array] | pa.Array:
+        if self.output == "score":
+            return super().predict(texts)
+        shares = self._probabilities(texts)
+        # Of equal labels the library gives the last; a text without any known word has the first.
+        best = shares.shape[1] - 1 - shares[:, ::-1].argmax(axis=1)
+        scores = np.minimum(shares[np.arange(len(best)), best], np.float32(1))
+        best[scores == 0] = 0
+        return pa.array(self.labels, pa.string()).take(pa.array(best)), pa.array(scores, pa.float32())
 
     def save(self, path: Path | str) -> None:
         if isinstance(self._file, bytes):
@@ -151,20 +165,45 @@ def _arrays(parts: Parts) -> tuple[Any, ...]:
     np.cumsum([len(entry) for entry in entries], out=edges[1:])
     words = np.frombuffer(b"".join(entries) or b"\0", np.uint8)
     table = np.zeros((1 << (2 * len(entries)).bit_length(), 2), np.uint32)
-    fasttext_kernels.fill_table(words, edges, table)
-    pruned = np.zeros((0, 2), np.int32) if parts.pruned is None else parts.pruned
-    pruned = np.ascontiguousarray(pruned[np.argsort(pruned[:, 0], kind="stable")])
+    fasttext_kernels.fill_words(words, edges, table)
+    kept = np.zeros((0, 2), np.uint32)
+    if parts.pruned is not None:
+        kept = np.zeros((1 << (2 * len(parts.pruned) + 1).bit_length(), 2), np.uint32)
+        fasttext_kernels.fill_buckets(parts.pruned, kept)
     matrix = parts.input
-    dense, codes, centroids, part, norms = _NONE, np.zeros((0, 0), np.uint8), np.zeros(0, np.float32), 1, np.zeros(0, np.float32)
-    if matrix.dense is not None or matrix.rows * matrix.width * 4 <= MAX_DENSE:
+    sizes = np.ones(len(parts.words), np.int32)
+    dense, codes, centroids, part, norms = (
+        _NONE,
+        np.zeros((0, 0), np.uint8),
+        np.zeros(0, np.float32),
+        1,
+        np.zeros(0, np.float32),
+    )
+    # Words of models with characters stand for their characters' rows, too: such a matrix is always unpacked.
+    if matrix.dense is not None or matrix.rows * matrix.width * 4 <= MAX_DENSE or parts.longest > 0:
         dense = _unpacked(matrix)
     else:
         assert matrix.codes is not None and matrix.quantiser is not None
         codes, centroids, part = matrix.codes, matrix.quantiser.centroids, matrix.quantiser.part
         norms = _norms(matrix)
+    if parts.longest > 0:
+        last = parts.words.index(b"</s>") if b"</s>" in parts.words else -1
+        room = (max(map(len, parts.words), default=0) + 2) * parts.longest
+        fasttext_kernels.add_characters(
+            words,
+            edges,
+            last,
+            parts.shortest,
+            parts.longest,
+            parts.buckets,
+            kept,
+            dense,
+            sizes,
+            np.empty(room, np.int32),
+        )
     return (
-        words, edges, len(parts.words), table, parts.word_ngrams, parts.shortest, parts.longest, parts.buckets, pruned,
-        parts.pruned is not None, dense, codes, centroids, part, norms,
+        words, edges, table, parts.word_ngrams, parts.shortest, parts.longest, parts.buckets, kept, sizes, dense, codes,
+        centroids, part, norms,
     )  # fmt: skip
 
 

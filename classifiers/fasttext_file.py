@@ -26,7 +26,7 @@ VERSIONS = (11, 12)
 SUPERVISED = 3
 LOSSES = {1: "hs", 2: "ns", 3: "softmax", 4: "ova"}
 CENTROIDS = 256
-LONGEST = 100
+LONGEST = 30
 """Longer n-grams are no setting that anybody chose, and make every prediction slow."""
 MOST_LABELS = 1 << 20
 MOST_WIDTH = 10_000
@@ -128,7 +128,7 @@ class _Reader:
         self.left = size
         self.digest = hashlib.sha256()
 
-    def bytes(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
         if size < 0 or size > self.left:
             raise Malformed("it ends too early")
         data = self._stream.read(size)
@@ -139,7 +139,7 @@ class _Reader:
         return data
 
     def take(self, layout: str) -> tuple[Any, ...]:
-        return struct.unpack(f"<{layout}", self.bytes(struct.calcsize(f"<{layout}")))
+        return struct.unpack(f"<{layout}", self.read(struct.calcsize(f"<{layout}")))
 
     def flag(self) -> bool:
         (value,) = self.take("B")
@@ -155,7 +155,7 @@ class _Reader:
         values = np.empty(count, np.dtype(kind).newbyteorder("<"))
         for first in range(0, count, _CHUNK):
             part = values[first : first + _CHUNK]
-            part[:] = np.frombuffer(self.bytes(part.nbytes), part.dtype)
+            part[:] = np.frombuffer(self.read(part.nbytes), part.dtype)
             if np.issubdtype(kind, np.floating) and not np.isfinite(part).all():
                 raise Malformed("it holds weights that are not finite")
         return values
@@ -187,7 +187,7 @@ class _Reader:
 
 
 def _model(reader: _Reader) -> Parts:
-    if reader.left < 8 or reader.bytes(4) != MAGIC:
+    if reader.left < 8 or reader.read(4) != MAGIC:
         raise Malformed("it is no fastText model")
     (version,) = reader.take("i")
     if version not in VERSIONS:
@@ -268,7 +268,7 @@ def _quantiser(reader: _Reader, width: int) -> Quantiser:
 def _read_footer(reader: _Reader) -> dict[str, Any]:
     if not len(FOOTER) + 4 <= reader.left <= MAX_FOOTER:
         raise Malformed("something follows its end")
-    data = reader.bytes(reader.left)
+    data = reader.read(reader.left)
     length = int.from_bytes(data[-len(FOOTER) - 4 : -len(FOOTER)], "little")
     if data[-len(FOOTER) :] != FOOTER or length != len(data) - len(FOOTER) - 4:
         raise Malformed("something follows its end")

@@ -20,7 +20,6 @@ Table = npt.NDArray[np.uint32]
 _START = np.uint32(2166136261)
 _PRIME = np.uint32(16777619)
 _NGRAM = np.uint64(116049371)
-_SIGN = np.uint32(0xFFFFFF00)
 _END = np.frombuffer(b"</s>", np.uint8)
 _LABEL = np.frombuffer(b"__label__", np.uint8)
 
@@ -28,15 +27,16 @@ _LABEL = np.frombuffer(b"__label__", np.uint8)
 @numba.njit(cache=True, nogil=True, inline="always")
 def _hashed(state: np.uint32, byte: np.uint8) -> np.uint32:
     """One step of FNV-1a over signed bytes."""
-    value = np.uint32(byte)
-    if byte >= 128:
-        value |= _SIGN
-    return np.uint32((state ^ value) * _PRIME)
+    return np.uint32((state ^ np.uint32(np.int32(np.int8(byte)))) * _PRIME)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _is_space(byte: np.uint8) -> bool:
+    return bool(byte <= 32 and (byte == 32 or 9 <= byte <= 13 or byte == 0))
 
 
 @numba.njit(cache=True, nogil=True)
-def hash_of(data: Bytes, start: int, end: int) -> np.uint32:
-    """Kernel: fastText's hash of data[start:end]."""
+def _hash_of(data: Bytes, start: int, end: int) -> np.uint32:
     state = _START
     for at in range(start, end):
         state = _hashed(state, data[at])
@@ -44,15 +44,16 @@ def hash_of(data: Bytes, start: int, end: int) -> np.uint32:
 
 
 @numba.njit(cache=True, nogil=True)
-def fill_table(words: Bytes, edges: Offsets, table: Table) -> None:
+def fill_words(words: Bytes, edges: Offsets, table: Table) -> None:
     """Kernel: an open-addressing table (a power of two long) of pairs: hash, entry + 1; a word twice stands once."""
     mask = len(table) - 1
     for entry in range(len(edges) - 1):
-        value = hash_of(words, edges[entry], edges[entry + 1])
+        value = _hash_of(words, edges[entry], edges[entry + 1])
         slot = np.int64(value) & mask
         while table[slot, 1] != 0:
+            other = np.int64(table[slot, 1])
             if table[slot, 0] == value and _same(
-                words, edges[table[slot, 1] - 1], edges[table[slot, 1]], words, edges[entry], edges[entry + 1]
+                words, edges[other - 1], edges[other], words, edges[entry], edges[entry + 1]
             ):
                 break
             slot = (slot + 1) & mask
@@ -61,19 +62,29 @@ def fill_table(words: Bytes, edges: Offsets, table: Table) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _same(left: Bytes, start: int, end: int, right: Bytes, first: int, last: int) -> bool:
-    if end - start != last - first:
-        return False
-    for place in range(end - start):
-        if left[start + place] != right[first + place]:
-            return False
-    return True
+def fill_buckets(pairs: Places, table: Table) -> None:
+    """Kernel: the same for what pruning left: pairs of bucket and row become pairs of bucket and row + 1."""
+    mask = len(table) - 1
+    for place in range(len(pairs)):
+        slot = np.int64(pairs[place, 0]) & mask
+        while table[slot, 1] != 0:
+            slot = (slot + 1) & mask
+        table[slot, 0] = np.uint32(pairs[place, 0])
+        table[slot, 1] = pairs[place, 1] + 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _find(
-    value: np.uint32, data: Bytes, start: int, end: int, words: Bytes, edges: Offsets, table: Table
-) -> int:
+def _same(left: Bytes, start: int, end: int, right: Bytes, first: int, last: int) -> bool:
+    if end - start != last - first:
+        return False
+    place = 0
+    while place < end - start and left[start + place] == right[first + place]:
+        place += 1
+    return place == end - start
+
+
+@numba.njit(cache=True, nogil=True)
+def _find(value: np.uint32, data: Bytes, start: int, end: int, words: Bytes, edges: Offsets, table: Table) -> int:
     """The entry of a token with that hash; -1 if the dictionary has none."""
     mask = len(table) - 1
     slot = np.int64(value) & mask
@@ -81,51 +92,33 @@ def _find(
         if table[slot, 0] == value:
             entry = np.int64(table[slot, 1]) - 1
             if _same(words, edges[entry], edges[entry + 1], data, start, end):
-                return entry
+                return int(entry)
         slot = (slot + 1) & mask
     return -1
 
 
 @numba.njit(cache=True, nogil=True)
-def _left(bucket: int, pruned: Places) -> int:
-    """The row of a bucket after pruning (pairs sorted by bucket); -1 if it was pruned."""
-    low, high = 0, len(pruned)
-    while low < high:
-        middle = (low + high) // 2
-        if pruned[middle, 0] < bucket:
-            low = middle + 1
-        else:
-            high = middle
-    return pruned[low, 1] if low < len(pruned) and pruned[low, 0] == bucket else -1
+def _row_of(bucket: int, kept: Table) -> int:
+    """The row of a bucket; -1 if it was pruned. An empty table prunes nothing."""
+    if len(kept) == 0:
+        return bucket
+    mask = len(kept) - 1
+    slot = bucket & mask
+    while kept[slot, 1] != 0:
+        if kept[slot, 0] == bucket:
+            return int(kept[slot, 1]) - 1
+        slot = (slot + 1) & mask
+    return -1
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_row(
-    hidden: Floats, row: int, dense: Floats, codes: Bytes, centroids: Floats, part: int, norms: Floats
-) -> None:
-    """Adds a row of the input matrix, plain or by its codes."""
-    if len(dense):
-        for place in range(len(hidden)):
-            hidden[place] += dense[row, place]
-        return
-    norm = norms[row] if len(norms) else np.float32(1)
-    width = len(hidden)
-    for number in range(codes.shape[1]):
-        first = number * part
-        size = min(part, width - first)
-        at = first * 256 + codes[row, number] * size
-        for place in range(size):
-            hidden[first + place] += norm * centroids[at + place]
-
-
-@numba.njit(cache=True, nogil=True)
-def _add_characters(
-    hidden: Floats, data: Bytes, start: int, end: int, count: int, shortest: int, longest: int, buckets: int, pruned: Places,
-    is_pruned: bool, dense: Floats, codes: Bytes, centroids: Floats, part: int, norms: Floats,
+def _character_rows(
+    data: Bytes, start: int, end: int, words: int, shortest: int, longest: int, buckets: int, kept: Table, rows: Places,
+    count: int,
 ) -> int:  # fmt: skip
-    """Adds the rows of the character n-grams of `<` + data[start:end] + `>`; gives their number."""
+    """Writes the rows of the character n-grams of `<` + data[start:end] + `>` from rows[count] on; gives the new count."""
     size = end - start + 2
-    rows = 0
+    divisor = np.uint32(buckets)
     for first in range(size):
         if 0 < first < size - 1 and data[start + first - 1] & 0xC0 == 0x80:
             continue
@@ -138,75 +131,140 @@ def _add_characters(
                 at += 1
                 more = at < size - 1 and data[start + at - 1] & 0xC0 == 0x80
             if length >= shortest and not (length == 1 and (first == 0 or at == size)):
-                row = np.int64(state) % buckets
-                if is_pruned:
-                    row = _left(row, pruned)
+                row = _row_of(np.int64(np.uint32(state % divisor)), kept)
                 if row >= 0:
-                    _add_row(hidden, count + row, dense, codes, centroids, part, norms)
-                    rows += 1
+                    rows[count] = words + row
+                    count += 1
             length += 1
-    return rows
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _word_rows(
+    data: Bytes, at: int, end: int, words: Bytes, edges: Offsets, count: int, table: Table, grams: int, shortest: int,
+    longest: int, buckets: int, kept: Table, tokens: npt.NDArray[np.int64], rows: Places,
+) -> int:  # fmt: skip
+    """Writes the rows of the words and n-grams of data[at:end] to `rows`; gives their number.
+
+    A word that the dictionary has stands for its character n-grams, too (`add_characters`).
+    """
+    seen, found, done = 0, 0, False
+    while not done:
+        while at < end and _is_space(data[at]):
+            at += 1
+        first, value = at, _START
+        while at < end and not _is_space(data[at]):
+            value = _hashed(value, data[at])
+            at += 1
+        if first == at or (at - first == 4 and _same(data, first, at, _END, 0, 4)):
+            done = True
+            value = _hash_of(_END, 0, 4)
+            entry = _find(value, _END, 0, 4, words, edges, table)
+        else:
+            entry = _find(value, data, first, at, words, edges, table)
+            if entry >= count or (
+                entry < 0 and at - first >= 9 and data[first] == 95 and _same(data, first, first + 9, _LABEL, 0, 9)
+            ):
+                continue  # a label is no word
+        tokens[seen] = np.int64(np.int32(value))
+        seen += 1
+        if 0 <= entry < count:
+            rows[found] = entry
+            found += 1
+        elif longest > 0 and not done:
+            found = _character_rows(data, first, at, count, shortest, longest, buckets, kept, rows, found)
+    divisor = np.uint64(max(buckets, 1))
+    for first in range(seen if grams > 1 else 0):
+        mixed = np.uint64(tokens[first])
+        for place in range(first + 1, min(first + grams, seen)):
+            mixed = mixed * _NGRAM + np.uint64(tokens[place])
+            row = _row_of(np.int64(mixed % divisor), kept)
+            if row >= 0:
+                rows[found] = count + row
+                found += 1
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_rows(hidden: Floats, rows: Places, count: int, dense: Floats) -> None:
+    for place in range(count):
+        row = dense[np.uint32(rows[place])]
+        for column in range(len(hidden)):
+            hidden[column] += row[column]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_codes(
+    hidden: Floats, rows: Places, count: int, codes: Bytes, centroids: Floats, part: int, norms: Floats
+) -> None:
+    width = len(hidden)
+    for place in range(count):
+        row = rows[place]
+        norm = norms[row] if len(norms) else np.float32(1)
+        for number in range(codes.shape[1]):
+            first = number * part
+            size = min(part, width - first)
+            at = first * 256 + codes[row, number] * size
+            for column in range(size):
+                hidden[first + column] += norm * centroids[at + column]
+
+
+@numba.njit(cache=True, nogil=True)
+def add_characters(
+    words: Bytes, edges: Offsets, last: int, shortest: int, longest: int, buckets: int, kept: Table, dense: Floats,
+    sizes: npt.NDArray[np.int32], rows: Places,
+) -> None:  # fmt: skip
+    """Kernel: adds to each word's row those of its character n-grams, and says in `sizes` how many rows it then stands for.
+
+    `last` is the entry of `</s>`, which has none.
+    """
+    for entry in range(len(sizes)):
+        found = 0
+        if entry != last:
+            found = _character_rows(
+                words, edges[entry], edges[entry + 1], len(sizes), shortest, longest, buckets, kept, rows, 0
+            )
+        _add_rows(dense[entry], rows, found, dense)
+        sizes[entry] = 1 + found
 
 
 @numba.njit(cache=True, nogil=True)
 def hidden_layers(
-    data: Bytes, starts: Offsets, ends: Offsets, preparation: int, max_bytes: int, words: Bytes, edges: Offsets, count: int,
-    table: Table, grams: int, shortest: int, longest: int, buckets: int, pruned: Places, is_pruned: bool, dense: Floats,
+    data: Bytes, starts: Offsets, ends: Offsets, preparation: int, max_bytes: int, words: Bytes, edges: Offsets, table: Table,
+    grams: int, shortest: int, longest: int, buckets: int, kept: Table, sizes: npt.NDArray[np.int32], dense: Floats,
     codes: Bytes, centroids: Floats, part: int, norms: Floats, out: Floats, known: npt.NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Kernel: the mean of the rows of each text's words and n-grams, and how many these are."""
-    longest_text = 0
+    most = 0
     for text in range(len(starts)):
-        longest_text = max(longest_text, min(ends[text] - starts[text], max_bytes))
-    tokens = np.empty(longest_text + 2, np.int64)
-    buffer = np.empty(2 * longest_text + 1 if preparation > 0 else 0, np.uint8)
-    end_hash = hash_of(_END, 0, len(_END))
+        most = max(most, min(ends[text] - starts[text], max_bytes))
+    tokens = np.empty(most + 2, np.int64)
+    lengths = max(longest - max(shortest, 1) + 1, 0) if longest > 0 else 0
+    # A token of n bytes and what encloses it have at most n + 2 n-grams of a length; n tokens hold n bytes or more.
+    rows = np.empty((most + 2) * grams + 3 * (most + 2) * lengths, np.int32)
+    buffer = np.empty(2 * most + 1 if preparation > 0 else 0, np.uint8)
     for text in range(len(starts)):
-        source, at, end = data, starts[text], min(ends[text], starts[text] + max_bytes)
+        at, end = starts[text], min(ends[text], starts[text] + max_bytes)
         if preparation > 0:
-            size = prepare(data, at, end, preparation, buffer)
-            source, at, end = buffer, 0, size
-        hidden = out[text]
-        seen, rows, done = 0, 0, False
-        while not done:
-            while at < end and (source[at] == 32 or 9 <= source[at] <= 13 or source[at] == 0):
-                at += 1
-            first, value = at, _START
-            while at < end and not (source[at] == 32 or 9 <= source[at] <= 13 or source[at] == 0):
-                value = _hashed(value, source[at])
-                at += 1
-            if first == at or (value == end_hash and _same(source, first, at, _END, 0, len(_END))):
-                done = True
-                value = end_hash
-                entry = _find(value, _END, 0, len(_END), words, edges, table)
-            else:
-                entry = _find(value, source, first, at, words, edges, table)
-                label = at - first >= len(_LABEL) and _same(source, first, first + len(_LABEL), _LABEL, 0, len(_LABEL))
-                if entry >= count or (entry < 0 and label):
-                    continue
-            tokens[seen] = np.int64(np.int32(value))
-            seen += 1
-            if 0 <= entry < count:
-                _add_row(hidden, entry, dense, codes, centroids, part, norms)
-                rows += 1
-            if longest > 0 and not done:
-                rows += _add_characters(
-                    hidden, source, first, at, count, shortest, longest, buckets, pruned, is_pruned, dense, codes, centroids,
-                    part, norms,
-                )  # fmt: skip
-        for first in range(seen if grams > 1 else 0):
-            mixed = np.uint64(tokens[first])
-            for place in range(first + 1, min(first + grams, seen)):
-                mixed = mixed * _NGRAM + np.uint64(tokens[place])
-                bucket = np.int64(mixed % np.uint64(buckets))
-                row = _left(bucket, pruned) if is_pruned else bucket
-                if row >= 0:
-                    _add_row(hidden, count + row, dense, codes, centroids, part, norms)
-                    rows += 1
-        known[text] = rows
-        scale = np.float32(1.0 / max(rows, 1))
-        for place in range(len(hidden)):
-            hidden[place] *= scale
+            end = prepare(data, at, end, preparation, buffer)
+            found = _word_rows(
+                buffer, 0, end, words, edges, len(sizes), table, grams, shortest, longest, buckets, kept, tokens, rows
+            )
+        else:
+            found = _word_rows(
+                data, at, end, words, edges, len(sizes), table, grams, shortest, longest, buckets, kept, tokens, rows
+            )
+        if len(dense):
+            _add_rows(out[text], rows, found, dense)
+        else:
+            _add_codes(out[text], rows, found, codes, centroids, part, norms)
+        number = 0
+        for place in range(found):
+            number += sizes[rows[place]] if rows[place] < len(sizes) else 1
+        known[text] = number
+        scale = np.float32(1.0 / max(number, 1))
+        for column in range(out.shape[1]):
+            out[text, column] *= scale
 
 
 @numba.njit(cache=True, nogil=True)
@@ -229,7 +287,9 @@ def descend(nodes: Floats, left: Places, right: Places, out: Floats) -> None:
         for inner in range(labels - 2, -1, -1):
             node = labels + inner
             share = np.float32(1.0 / np.float64(np.float32(1) + np.exp(-nodes[text, inner])))
-            scores[left[inner]] = scores[node] + np.float32(np.log(np.float64(np.float32(1.0 - np.float64(share))) + 1e-5))
+            scores[left[inner]] = scores[node] + np.float32(
+                np.log(np.float64(np.float32(1.0 - np.float64(share))) + 1e-5)
+            )
             scores[right[inner]] = scores[node] + np.float32(np.log(np.float64(share) + 1e-5))
         for label in range(labels):
             out[text, label] = scores[label]

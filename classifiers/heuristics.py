@@ -73,12 +73,20 @@ def heuristic_prose(texts: pa.Array) -> Floats:
 
     Empty text: 0.
     """
+    score: Floats = prose_parts(texts).mean(axis=1).astype(np.float32)
+    return score
+
+
+PROSE_PARTS = 3
+
+
+def prose_parts(texts: pa.Array) -> npt.NDArray[np.float64]:
+    """The three shares whose mean is `heuristic_prose`, in its order, shape texts x 3."""
     shape = _shapes(texts)
     sentences = shape[:, 0] / np.maximum(shape[:, 1], 1)
     letters = _ramp(shape[:, 2] / np.maximum(shape[:, 3], 1), 0.6, 0.85)
     length = _ramp(np.log(np.maximum(shape[:, 4], 1)), np.log(20), np.log(500))
-    score: Floats = ((sentences + letters + length) / 3).astype(np.float32)
-    return score
+    return np.stack([sentences, letters, length], axis=1)
 
 
 def heuristic_lesson(texts: pa.Array) -> Floats:

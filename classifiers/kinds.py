@@ -26,9 +26,9 @@ def settings_class(kind: str) -> type[Settings]:
 
         return linear.LinearSettings
     if kind == "fasttext":
-        from curate.classifiers import fasttext
+        from curate.classifiers import fasttext_train
 
-        return fasttext.FastTextSettings
+        return fasttext_train.FastTextSettings
     if kind == "embedding":
         from curate.classifiers import embedding
 
@@ -60,10 +60,10 @@ def fit(
         assert isinstance(chosen, linear.LinearSettings)
         return linear.fit(examples, chosen, name=name, version=version)
     if kind == "fasttext":
-        from curate.classifiers import fasttext
+        from curate.classifiers import fasttext_train
 
-        assert isinstance(chosen, fasttext.FastTextSettings)
-        return fasttext.fit(examples, chosen, name=name, version=version)
+        assert isinstance(chosen, fasttext_train.FastTextSettings)
+        return fasttext_train.fit(examples, chosen, name=name, version=version)
     from curate.classifiers import embedding
 
     assert isinstance(chosen, embedding.EmbeddingSettings)

@@ -33,6 +33,7 @@ class Settings(Strict):
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
+
 def read_settings(kind: type[AnySettings], given: Mapping[str, Any]) -> AnySettings:
     """A kind's settings; ValueError in one line for an unknown key, with the nearest, or a wrong value."""
     for key in given:
@@ -150,7 +151,7 @@ class Examples:
         """The examples at these places, or where a mask is true."""
         places = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, np.int64)
 
-        def chosen(column: list) -> list:  # type: ignore[type-arg]
+        def chosen(column: list[Any]) -> list[Any]:
             return [column[place] for place in places.tolist()] if column else []
 
         return Examples(**{name: chosen(column) for name, column in vars(self).items()})
@@ -181,7 +182,9 @@ class Examples:
             if column and len(column) != len(self.texts):
                 raise CurateError(f"{len(self.texts)} texts, but {len(column)} {name}")
         if self.labels and len(set(self.labels)) < 2:
-            raise CurateError(f"all {len(self.texts)} examples have one label, {self.labels[0]!r}: nothing to tell apart")
+            raise CurateError(
+                f"all {len(self.texts)} examples have one label, {self.labels[0]!r}: nothing to tell apart"
+            )
         if self.targets and (not np.isfinite(self.targets).all() or min(self.targets) == max(self.targets)):
             raise CurateError("targets must be finite and not all the same")
         if self.weights and not (np.isfinite(self.weights).all() and min(self.weights) >= 0 < max(self.weights)):

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from curate.pipeline.commands_classifier import classifier
 from curate.pipeline.commands_dedup import dedup
 from curate.pipeline.commands_filter import what_if
-from curate.pipeline.commands_shipped import classifier, recipes, signals
+from curate.pipeline.commands_shipped import recipes, signals
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.options import (
     guarded,

@@ -1,4 +1,4 @@
-"""What ships and can be named in a recipe: recipes, classifiers, signals."""
+"""What ships and can be named in a recipe: recipes, signals."""
 
 from __future__ import annotations
 
@@ -37,38 +37,6 @@ def recipes_show(name: str, resolved: bool, settings: tuple[str, ...], as_json: 
 
     text = session.read_recipe(name, settings).to_yaml() if resolved or settings else recipe_text(name)
     say(as_json, {"name": name, "yaml": text}, text.rstrip("\n"))
-
-
-@click.group()
-def classifier() -> None:
-    """List the shipped classifiers, or show one's card."""
-
-
-@classifier.command("list")
-@json_option
-@guarded
-def classifier_list(as_json: bool) -> None:
-    """List the classifiers by name, with kind, output and one line of description."""
-    from dataclasses import asdict
-
-    from curate.classifiers import list_models
-
-    found = list_models()
-    width = max(len(item.source) for item in found)
-    lines = (f"{item.source:{width}}  {item.kind:9}  {item.output:5}  {item.description}" for item in found)
-    say(as_json, {"classifiers": [asdict(item) for item in found]}, *lines)
-
-
-@classifier.command("show")
-@click.argument("name")
-@json_option
-@guarded
-def classifier_show(name: str, as_json: bool) -> None:
-    """Print a classifier's card: data, licence, date, command, scores; for a heuristic its definition."""
-    from curate.classifiers import card
-
-    text = card(name)
-    say(as_json, {"name": name, "card": text}, text.rstrip("\n"))
 
 
 @click.command()

@@ -27,7 +27,7 @@ def build_report(workspace: Workspace, *, progress: Callable[[str], None] = lamb
     run yet, or where a file that a manifest lists is gone or damaged.
     """
     try:
-        html = _render(_collect(workspace, progress))
+        html = render("report.html.j2", _collect(workspace, progress))
     except (FileNotFoundError, pa.ArrowException) as error:
         raise CurateError(
             f"the report cannot read a file of {redact(workspace.url)}: {error}; run the stage that writes it again"
@@ -155,7 +155,8 @@ def _template(name: str) -> str:
     return resources.files("curate.report.templates").joinpath(name).read_text("utf-8")
 
 
-def _render(values: dict[str, Any]) -> str:
+def render(template: str, values: dict[str, Any]) -> str:
+    """A page of this house: a template with its values and the style sheet."""
     environment = Environment(
         loader=FunctionLoader(_template),
         autoescape=True,
@@ -170,4 +171,4 @@ def _render(values: dict[str, Any]) -> str:
         "clean": words.clean,
     }
     style = Markup(_template("style.css"))
-    return environment.get_template("report.html.j2").render(values, style=style)
+    return environment.get_template(template).render(values, style=style)

@@ -254,6 +254,54 @@ def line(series: Sequence[Series], *, title: str, x_label: str, y_label: str) ->
     return _with_note(plot.figure(title, ends), Markup(legend))
 
 
+def plane(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    x: tuple[float, float] = (0.0, 1.0),
+    y: tuple[float, float] = (0.0, 1.0),
+    diagonal: bool = False,
+    limit: Threshold | None = None,
+    note: str = "",
+) -> Markup:
+    """One to three lines in a plane of given bounds, with a diagonal to compare with, a threshold of x, a legend of names."""
+    left, height = 46, 320
+    span, floor = WIDTH - left - 12, height - 40
+    plot = _Plot(
+        WIDTH,
+        height,
+        left,
+        lambda value: left + span * (min(max(value, x[0]), x[1]) - x[0]) / ((x[1] - x[0]) or 1),
+        lambda value: floor - (floor - TOP) * (min(max(value, y[0]), y[1]) - y[0]) / ((y[1] - y[0]) or 1),
+    )
+    inside = [[value for value in nice_ticks(*bounds, 5) if bounds[0] <= value <= bounds[1]] for bounds in (x, y)]
+    plot.axes([(v, measured(v)) for v in inside[0]], [(v, measured(v)) for v in inside[1]], x_label, y_label)
+    if diagonal:
+        plot.rule(plot.to_x(x[0]), plot.to_y(y[0]), plot.to_x(x[1]), plot.to_y(y[1]), "axis")
+    for index, item in enumerate(series):
+        drawn = [(plot.to_x(a), plot.to_y(b)) for a, b in item.points if math.isfinite(b)]
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in drawn)
+        plot.parts.append(f'<polyline class="line line-{index % 3}" points="{path}"/>')
+        if item.dots or len(drawn) == 1:
+            plot.parts.extend(
+                f'<circle class="dot dot-{index % 3}" cx="{a:.1f}" cy="{b:.1f}" r="3.2"/>' for a, b in drawn
+            )
+    if limit is not None:
+        place = plot.to_x(limit.value)
+        plot.rule(place, TOP - 4, place, floor, "limit")
+        before = place > WIDTH - 90
+        label = limit.label or measured(limit.value)
+        plot.text(
+            place + (-5 if before else 5), floor - 8, label, anchor="end" if before else "start", kind="limit-label"
+        )
+    figure = plot.figure(title, note or f"{y_label} over {x_label}")
+    keys = [f'<span class="key key-{index % 3}">{escape(item.name)}</span>' for index, item in enumerate(series)]
+    legend = "".join(keys) if len(series) > 1 else ""
+    return _with_note(figure, Markup("{}{}").format(Markup(legend), note)) if legend or note else figure
+
+
 def nice_ticks(low: float, high: float, wanted: int, *, whole: bool = False) -> list[float]:
     """About `wanted` round numbers (1, 2 or 5 times a power of ten apart) that cover low to high."""
     if not high > low:

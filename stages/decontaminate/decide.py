@@ -70,8 +70,8 @@ def decide(batch: pa.RecordBatch, index: Index, config: DecontaminateConfig) -> 
     changed: dict[int, str] = {}
     dropped: list[Dropped] = []
     cut_chars = 0
-    pages, starts = np.unique(found.text[refused], return_index=True)
-    for row, items in zip(pages.tolist(), np.split(np.flatnonzero(refused), starts[1:]), strict=True):
+    for row in np.unique(found.text[refused]).tolist():
+        items = np.flatnonzero(refused & (found.text == row))
         text = texts[row].as_py()
         places = _places(row, text.encode(), found.item[items], found, index)
         spans[row] = _spans(places)

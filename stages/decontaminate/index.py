@@ -201,7 +201,7 @@ def _grams_of(texts: list[str], config: DecontaminateConfig) -> tuple[UInt64Arra
     encoded = [text.encode("utf-8", "replace") for text in texts]
     data = np.frombuffer(b"".join(encoded), np.uint8)
     documents = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    longest = int(np.diff(documents).max(initial=0))
+    longest = kernels.most_words(int(np.diff(documents).max(initial=0)))
     tables = word_folding()
     words, begin, end = np.empty(longest, np.uint64), np.empty(longest, np.int64), np.empty(longest, np.int64)
     keys, owners = np.empty(len(data) + 1, np.uint64), np.empty(len(data) + 1, np.int32)

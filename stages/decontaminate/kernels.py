@@ -21,6 +21,11 @@ _SHIFT = np.uint64(29)
 _ONE, _ZERO, _SIX, _LOW = np.uint64(1), np.uint64(0), np.uint64(6), np.uint64(63)
 
 
+def most_words(size: int) -> int:
+    """Words of so many bytes at most: a word is followed by a byte that parts, unless it is a letter of three bytes alone."""
+    return size // 2 + 1
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _step(state, letter):  # type: ignore[no-untyped-def]
     """A word's hash after one more letter."""
@@ -47,7 +52,7 @@ def cut_words(  # type: ignore[no-untyped-def]
     begin: Int64s,
     end: Int64s,
 ) -> int:
-    """Hash and bytes of each word of a text; how many there are. Rooms for high - low words are enough.
+    """Hash and bytes of each word of a text; how many there are. Rooms as `most_words` has them are enough.
 
     The lowest bit of a hash says whether the word has anything but digits.
     """

@@ -81,7 +81,7 @@ def _hits(
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
     """Text, bytes from the text's start, and first row in the index of each n-gram that is there."""
     size = len(documents) - 1
-    longest = int(np.diff(documents).max(initial=0))
+    longest = kernels.most_words(int(np.diff(documents).max(initial=0)))
     words, begin, end = np.empty(longest, np.uint64), np.empty(longest, np.int64), np.empty(longest, np.int64)
     tables, grams = word_folding(), np.empty(longest, np.uint64)
     parts = []

@@ -76,9 +76,41 @@ def _plain(stream: IO[bytes]) -> IO[bytes]:
     if head[:2] == b"\x1f\x8b":
         return gzip.open(stream, "rb")  # type: ignore[return-value]  # binary, by its mode
     if head == b"\x28\xb5\x2f\xfd":
-        reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(stream, read_across_frames=True)
-        return io.BufferedReader(reader)
+        return io.BufferedReader(_Zstandard(stream))
     return stream
+
+
+class _Zstandard(io.RawIOBase):
+    """Frames of zstd, decompressed; EOFError where the last one is cut off, which the library's reader passes over."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._frame = _frame()
+        self._waiting = b""
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: Any) -> int:
+        while not self._waiting:
+            data = self._frame.unused_data if self._frame.eof else b""
+            data = data or self._stream.read(1 << 12)
+            if not data:
+                if self._begun and not self._frame.eof:
+                    raise EOFError("the last zstd frame is cut off")
+                return 0
+            if self._frame.eof:
+                self._frame = _frame()
+            self._begun = True
+            self._waiting = self._frame.decompress(data)
+        part, self._waiting = self._waiting[: len(room)], self._waiting[len(room) :]
+        room[: len(part)] = part
+        return len(part)
+
+
+def _frame() -> Any:
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
 
 
 def parse(line: bytes, where: str) -> dict[str, Any]:

@@ -119,6 +119,11 @@ class ExtractConfig(Strict):
     """CPU time for one page, after which it is quarantined as `timeout`. It stands behind the limits above."""
     memory_bytes: int = Field(default=2 << 30, ge=512 << 20, le=1 << 40)
     """Address space of the process that extracts."""
+    prefilter: Literal["openwebmath"] | None = None
+    """`openwebmath`: pages without mathematics are dropped as `no_math`, many before they are parsed (Paster et al. 2023, 3.1).
+    A page goes on with a mark of a formula renderer, or with a TeX command in its source and in its text a common LaTeX command
+    or more than 500 characters; whether such a long text is mathematics, a bound on `math` decides in classify. The published
+    filter asks its classifier also of pages without any TeX command, and parses them all for it."""
     drop_robots: list[str] = Field(default_factory=list)
     """A page that declares any of these directives (`noai`, `noindex` …) in a robots meta tag or header is dropped."""
     admission: AdmissionConfig = Field(default_factory=AdmissionConfig)

@@ -121,6 +121,16 @@ def _is_formula(found: str) -> bool:
     return not found.startswith("$$") or re.search(r"[\\^_=<>+*/]", found[2:-2]) is not None
 
 
+def may_hold_math(page: bytes, charset: str | None = None) -> bool:
+    """False only for a page that `math_prefilter` is false of whatever its text: a look at the bytes alone.
+
+    A page in UTF-16 or UTF-32 may hold anything: its bytes say nothing before they are decoded.
+    """
+    wide = (charset or "").lower().startswith(("utf-16", "utf16", "utf-32", "utf32", "unicode", "ucs"))
+    wide = wide or b"\0" in page[:4096]  # or by a byte-order mark alone
+    return wide or _MATH_MARKS.within(page) or _MATH_COMMAND_SOURCE.search(page) is not None
+
+
 def math_prefilter(page: bytes, text: str) -> bool:
     """OpenWebMath's prefilter on the HTML (Paster et al. 2023, section 3.1), rules (a) and (b): a mark of a formula renderer,
     or a TeX command in the source and one of the common LaTeX commands in the extracted text."""

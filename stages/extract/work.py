@@ -26,6 +26,9 @@ from curate.stages.extract.timeouts import Timeouts
 BATCH_BYTES = 16 << 20
 BATCH_ITEMS = 64
 COLUMNS = ("text", "html", "id", "url", "date")
+NO_MATH = "no_math"
+LONG_TEXT = 500
+"""Characters of a text that OpenWebMath asks its classifier of, where nothing else speaks for mathematics."""
 Outcome = Extracted | Failure | Rejected
 
 
@@ -119,6 +122,8 @@ class _Shard:
         refusal = self._admission.refusal(item.url)
         if refusal is not None:
             return _dropped(item, *refusal)
+        if self._config.prefilter and item.markup and not page.may_hold_math(item.body, item.charset):
+            return _dropped(item, NO_MATH, "no mark of formulas and no TeX command in the source")
         return self._timeouts.get(item.number) if item.markup else None
 
     def _write(self, decided: list[tuple[Page | Rejected, Outcome]]) -> None:
@@ -144,6 +149,8 @@ class _Shard:
                 self._writer.quarantine(key, outcome.reason, clean(outcome.detail))
             elif not outcome.text:
                 self._writer.drop(key, "no_text")
+            elif self._config.prefilter and not (outcome.math_prefilter or len(outcome.text) > LONG_TEXT):
+                self._writer.drop(key, NO_MATH, detail="no LaTeX in a short text")
             elif refused := _refused(outcome.robots, self._config.drop_robots):
                 self._writer.drop(key, "robots", detail=refused)
             elif isinstance(item, Page):

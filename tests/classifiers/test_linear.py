@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.classifiers import linear, load, tensor_file
+from curate.classifiers.heuristics import prose_parts
 from curate.classifiers.model import Examples
 from curate.classifiers.ngrams import ngrams
 from curate.pipeline.errors import CurateError
@@ -217,3 +218,64 @@ def test_nothing_but_names_and_numbers_is_in_a_model_file(saved: Path) -> None:
     data = saved.read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     assert {value["dtype"] for name, value in header.items() if name != "__metadata__"} <= {"U32", "F32", "I8"}
+
+
+def essays() -> Examples:
+    """Texts of the same words: a target of 1 for those in long sentences, 0 for short lines."""
+    chance = np.random.default_rng(0)
+    words = ("stone", "river", "letter", "window", "garden", "winter")
+    examples = Examples()
+    for row in range(80):
+        drawn = list(chance.choice(words, 60))
+        long = row % 2 == 0
+        text = " ".join(drawn) + "." if long else "\n".join(" ".join(drawn[at : at + 3]) for at in range(0, 60, 3))
+        examples.add(text, float(long), f"site{row}.org")
+    return examples
+
+
+def test_the_shape_of_a_text_is_told_when_it_counts(tmp_path: Path) -> None:
+    examples = essays()
+    blind, seeing = trained(examples), trained(examples, shape=True)
+    long = np.array(examples.targets) == 1
+    assert np.ptp(blind.values(examples.array)) < 0.9
+    found = seeing.values(examples.array)
+    assert found[long].min() > 0.8 > 0.2 > found[~long].max()
+    seeing.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(load(str(tmp_path / "m.safetensors")).values(examples.array), found)
+
+
+def test_the_shape_counts_as_the_parts_of_the_prose_heuristic() -> None:
+    examples = essays()
+    model = trained(examples, shape=True)
+    weights = model._tensors.pop("shape")
+    model._tensors["shape"] = np.zeros_like(weights)
+    without = model.margins(examples.array)
+    model._tensors["shape"] = weights
+    np.testing.assert_allclose(
+        model.margins(examples.array) - without, prose_parts(examples.array) @ weights, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_model_whose_shape_is_missing_or_of_another_size_is_refused(tmp_path: Path) -> None:
+    model, path = trained(essays(), shape=True), tmp_path / "m.safetensors"
+    plain = {name: array for name, array in model._tensors.items() if name != "shape"}
+    for tensors in (
+        plain,
+        plain | {"shape": np.zeros((2, 1), np.float32)},
+        plain | {"shape": np.full((3, 1), np.nan, "f4")},
+    ):
+        path.write_bytes(tensor_file.pack(model.meta, tensors))
+        with pytest.raises(CurateError, match="no usable model"):
+            load(str(path))
+
+
+def test_a_regression_can_be_given_another_scale(tmp_path: Path) -> None:
+    examples = essays()
+    model = trained(examples, shape=True)
+    other = linear.rescaled(model, 10.0, -2.0, (0.0, 5.0))
+    np.testing.assert_allclose(
+        other.values(examples.array), (model.margins(examples.array)[:, 0] * 10 - 2).clip(0, 5), rtol=1e-5
+    )
+    assert (other.scale, other.fingerprint == model.fingerprint) == ((0.0, 5.0), False)
+    other.save(tmp_path / "m.safetensors")
+    assert load(str(tmp_path / "m.safetensors")).fingerprint == other.fingerprint

@@ -19,7 +19,7 @@ from curate.pipeline.errors import CurateError, UsageError
 from support import shared_data
 
 MODELS = Path(classifiers.__file__).parent / "models"
-SHIPPED = ("math", "topic")
+SHIPPED = ("edu", "math", "quality", "topic")
 
 PAGES = {
     "food_and_dining": "Preheat the oven to 180 degrees. Mix the flour, butter and sugar, then bake the cookies with garlic.",
@@ -31,6 +31,17 @@ PAGES = {
 MATHEMATICS = (
     "Suppose that every bounded linear operator on the space is compact. By the previous theorem the sequence converges, so "
     "the map is continuous and its kernel is finite dimensional. The proof follows by induction."
+)
+LESSON = (
+    "Photosynthesis is the process by which plants turn light into chemical energy. It takes place in the chloroplasts of the "
+    "cell, which hold a green pigment called chlorophyll. The pigment absorbs red and blue light. In the first stage, water is "
+    "split, and oxygen is released. In the second stage, known as the Calvin cycle, carbon dioxide is built into sugar, which "
+    "the plant stores as starch. For example, a leaf that is kept in the dark for two days has no starch left, because it has "
+    "been used up in respiration. Scientists have studied how temperature changes the rate of the reaction. "
+) * 3
+SHOP = (
+    "Add to cart\nFree shipping on orders over $50\nSale\nBlue shirt $19.99\nRed shirt $24.99\nSign in\nContact us\n"
+    * 6
 )
 HOSTILE = [
     "",
@@ -57,6 +68,23 @@ def test_mathematics_is_told_from_other_text_by_its_words_alone() -> None:
     scores = load("math").predict(pa.array([MATHEMATICS, *PAGES.values()])).to_pylist()
     assert scores[0] > 0.8
     assert max(scores[1:]) < 0.2
+
+
+@pytest.mark.parametrize("name", ["quality", "edu"])
+def test_an_explanation_is_worth_more_than_a_shop(name: str) -> None:
+    lesson, blog, shop = load(name).predict(pa.array([LESSON, PAGES["travel_and_tourism"], SHOP])).to_pylist()
+    low, high = load(name).scale
+    assert low <= shop < blog < lesson <= high
+
+
+def test_a_page_that_teaches_reaches_three_after_rounding() -> None:
+    lesson, shop = load("edu").predict(pa.array([LESSON, SHOP])).to_pylist()
+    assert lesson >= 2.5 > 1 > shop
+
+
+def test_more_of_the_same_explanation_is_better() -> None:
+    short, long = load("quality").predict(pa.array([LESSON[:120], LESSON])).to_pylist()
+    assert short < long
 
 
 def test_latex_itself_says_nothing_to_the_mathematics_model() -> None:
@@ -120,11 +148,11 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_every_name_is_listed_loads_and_has_a_card() -> None:
-    assert classifiers.names() == ("heuristic_lesson", "heuristic_prose", "math", "topic")
+    assert classifiers.names() == ("edu", "heuristic_lesson", "heuristic_prose", "math", "quality", "topic")
     for reference in classifiers.list_models():
         model = load(reference.source)
-        assert (model.kind, model.output, model.version, model.fingerprint) == (
-            reference.kind, reference.output, reference.version, reference.fingerprint,
+        assert (model.kind, model.output, model.version, model.fingerprint, model.scale) == (
+            reference.kind, reference.output, reference.version, reference.fingerprint, reference.scale,
         )  # fmt: skip
         assert model is load(reference.source)
         assert classifiers.card(reference.source).startswith(f"# {reference.source}")
@@ -172,3 +200,29 @@ def test_real_pages_with_mathematics_are_told_from_pages_with_code() -> None:
     scores = np.asarray(load("math").predict(pages.array))
     wanted = np.array([label == "math" for label in pages.labels])
     assert scores[wanted].min() > scores[~wanted].max()
+
+
+def test_the_quality_model_follows_people_better_than_length_does() -> None:
+    judged = datasets.human_quality(shared_data("quality-labels.tar.xz").parent)
+    kept = np.array(judged.labels) == "keep"
+
+    def area(values: object) -> float:
+        scores = np.asarray(values, float)
+        return float(
+            (scores[kept][:, None] > scores[~kept]).mean() + (scores[kept][:, None] == scores[~kept]).mean() / 2
+        )
+
+    stated = json.loads((MODELS / "quality.json").read_text())["scores"]
+    found = area(load("quality").predict(judged.array))
+    assert found == pytest.approx(stated["roc_area_people_kept"], abs=1e-3)
+    assert found > max(0.7, area([len(text) for text in judged.texts]))
+
+
+def test_the_edu_model_keeps_about_as_much_of_the_web_as_fineweb_edu() -> None:
+    pages = datasets.web_pages(shared_data("topics.tar.xz").parent)
+    unseen = np.array([fold(site(row["url"])) == datasets.KEPT_OUT_FOLD for row in pages])
+    tokens = (datasets.on_the_web(pages) * [len(row["text"]) for row in pages])[unseen]
+    scores = np.asarray(load("edu").predict(pa.array([row["text"] for row in pages]).filter(pa.array(unseen))))
+    shares = {threshold: tokens[scores >= threshold - 0.5].sum() / tokens.sum() for threshold in (2, 3)}
+    assert 0.3 < shares[2] < 0.45
+    assert 0.06 < shares[3] < 0.12

