@@ -130,6 +130,7 @@ class Journal:
             while rest:
                 rest = rest[self._file.write(rest) or 0 :]
         except OSError as error:
+            self._file.truncate(place)  # half a line would spoil the next one
             if is_disk_full(error):
                 raise DiskFull(f"no space left for the journal {self.path}: free some, then run again") from error
             raise

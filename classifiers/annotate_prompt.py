@@ -17,7 +17,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,13 @@ class Prompt:
     def name(self) -> str:
         return self.head.name
 
+    def limited(self, characters: int) -> Prompt:
+        """The same prompt for a model that sees at most so many characters of a text."""
+        if characters >= self.head.max_characters:
+            return self
+        head = self.head.model_copy(update={"max_characters": characters})
+        return replace(self, head=head, fingerprint=digest([head.model_dump(), self.body]))
+
     def cut(self, text: str) -> str:
         """The part of a text that the model sees."""
         return text[: self.head.max_characters]
@@ -127,7 +134,9 @@ def load_prompt(name_or_path: str) -> Prompt:
         if entry.is_file():
             return parse(entry.read_text("utf-8"), name_or_path)
     if not path.is_file():
-        raise UsageError(f"no prompt {name_or_path!r}: no such file, and no name{nearest(name_or_path, set(shipped()))}")
+        raise UsageError(
+            f"no prompt {name_or_path!r}: no such file, and no name{nearest(name_or_path, set(shipped()))}"
+        )
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise UsageError(f"{path}: over 1 MiB is no prompt")

@@ -116,7 +116,9 @@ def on_the_web(pages: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
     return shares / shares.sum()
 
 
-def _add_page(examples: Examples, row: dict[str, Any], label: str | float, confidence: float, weight: float = 1.0) -> None:
+def _add_page(
+    examples: Examples, row: dict[str, Any], label: str | float, confidence: float, weight: float = 1.0
+) -> None:
     group = site(row["url"])
     examples.add(row["text"], label, group, fold(group) == KEPT_OUT_FOLD, confidence, weight)
 

@@ -10,9 +10,12 @@ probability, a grade) teaches the score itself.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ import pyarrow as pa
 from curate.classifiers import evaluate, kinds, metrics
 from curate.classifiers.labelled import Row, batches
 from curate.classifiers.model import Classifier, Examples, Floats
-from curate.pipeline.errors import CurateError
+from curate.pipeline.errors import CurateError, UsageError
 
 TOP = 0.1
 """The share of pages on whose choice teacher and student are compared."""
@@ -40,11 +43,13 @@ class Distilled:
 def distil(
     teacher: Classifier, student_kind: str, rows: Sequence[Row], settings: Mapping[str, Any] | None = None, *,
     name: str, version: str, positive: str | None = None, progress: Progress = lambda done, whole: None,
+    answers: Path | None = None,
 ) -> Distilled:  # fmt: skip
     """Lets the teacher label the rows, trains a student of that kind on those of sites not kept out, measures on the others.
 
     Where rows have labels of their own ("" and NaN are none), teacher and student are both judged by these; `positive` names
-    the one that a score stands for. CurateError where there is nothing to learn from or nothing kept out to measure on.
+    the one that a score stands for. `answers`: a file that keeps the teacher's answers (`Answers`). CurateError where there is
+    nothing to learn from or nothing kept out to measure on.
     """
     kinds.settings(student_kind, settings)  # before hours of work
     kept_out = np.array([row.kept_out for row in rows], bool)
@@ -53,32 +58,95 @@ def distil(
             f"{len(rows):,} pages, {int(kept_out.sum()):,} of them of sites kept out: the student needs pages to learn "
             "from and others to be measured on; give pages of more sites"
         )
-    values, seconds = ask(teacher, rows, progress)
-    student = kinds.fit(student_kind, _lesson(teacher, rows, values, kept_out), settings, name=name, version=version)
+    kept = None if answers is None else Answers(answers, teacher)
+    values, teacher_speed = ask(teacher, rows, progress, kept)
+    student = kinds.fit(student_kind, _lesson(teacher, rows, values, ~kept_out), settings, name=name, version=version)
     unseen = [row for row, out in zip(rows, kept_out, strict=True) if out]
     student.values(pa.array([unseen[0].text[:1_000]]))  # what a first call costs is no speed
-    answers, student_seconds = ask(student, unseen)
+    learned, student_speed = ask(student, unseen)
     report = {
         "teacher": evaluate.describe(teacher), "student": evaluate.describe(student), "pages": len(rows),
         "trained_on": int((~kept_out).sum()), "kept_out": len(unseen),
-        "agreement": agreement(teacher, student, values[kept_out], answers),
-        "speed": {"teacher": _speed(len(rows), seconds), "student": _speed(len(unseen), student_seconds)},
-        "gold": _gold(teacher, student, unseen, values[kept_out], answers, positive),
+        "agreement": agreement(teacher, student, values[kept_out], learned),
+        "speed": {"teacher": teacher_speed, "student": student_speed},
+        "gold": _gold(teacher, student, unseen, values[kept_out], learned, positive),
     }  # fmt: skip
     return Distilled(student, evaluate.plain(report))
 
 
-def ask(model: Classifier, rows: Sequence[Row], progress: Progress = lambda done, whole: None) -> tuple[Floats, float]:
-    """What the model says of every row, and the seconds that it took."""
-    values, done, seconds = [], 0, 0.0
+def ask(
+    model: Classifier,
+    rows: Sequence[Row],
+    progress: Progress = lambda done, whole: None,
+    answers: Answers | None = None,
+) -> tuple[Floats, float]:
+    """What the model says of every row, and pages a second (NaN where every answer was there already)."""
+    values, done, asked, seconds = [], 0, 0, 0.0
     for batch in batches(rows, lambda row: len(row.text)):
-        texts = pa.array([row.text for row in batch], pa.large_string())
-        started = time.perf_counter()
-        values.append(model.values(texts))
-        seconds += time.perf_counter() - started
+        known = [None if answers is None else answers.of(row.text) for row in batch]
+        new = [row.text for row, value in zip(batch, known, strict=True) if value is None]
+        if new:
+            started = time.perf_counter()
+            found = model.values(pa.array(new, pa.large_string()))
+            seconds += time.perf_counter() - started
+            asked += len(new)
+            if answers is not None:
+                answers.keep(new, found)
+            fresh = iter(found)
+            known = [next(fresh) if value is None else value for value in known]
+        values.append(np.stack([np.asarray(value, np.float32) for value in known]))
         done += len(batch)
         progress(done, len(rows))
-    return np.concatenate(values), seconds
+    return np.concatenate(values), float(metrics.divided(asked, seconds))
+
+
+class Answers:
+    """A teacher's answers by text, kept in a file page by page, so that no page is asked about twice.
+
+    JSONL: a line on the teacher, then a line a text with the SHA-256 of the text and the teacher's probabilities or score.
+    UsageError for a file of another teacher or of something else; a last line that was cut off is passed over.
+    """
+
+    def __init__(self, path: Path, teacher: Classifier) -> None:
+        self._path, self._known = path, dict[str, Any]()
+        self._width = len(teacher.labels) if teacher.output == "label" else 0
+        head = {"teacher": teacher.fingerprint, "labels": list(teacher.labels)}
+        if not path.exists() or not path.stat().st_size:
+            with path.open("w", encoding="utf-8") as stream:
+                stream.write(json.dumps(head) + "\n")
+            return
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        try:
+            first, *rest = (json.loads(line) for line in whole.splitlines())
+            same = first == head
+            self._known = {each["text"]: self._checked(each["value"]) for each in rest}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UsageError(f"{path} holds no teacher's answers: name another file") from None
+        if not same:
+            raise UsageError(f"{path} holds another teacher's answers: name another file")
+        if len(whole) < len(data):
+            with path.open("r+b") as writable:
+                writable.truncate(len(whole))
+
+    def _checked(self, value: Any) -> Any:
+        found = np.array(value, np.float32)
+        if found.shape != ((self._width,) if self._width else ()) or not np.isfinite(found).all():
+            raise ValueError(value)
+        return found
+
+    def of(self, text: str) -> Any:
+        return self._known.get(_key(text))
+
+    def keep(self, texts: Sequence[str], values: Floats) -> None:
+        with self._path.open("a", encoding="utf-8") as stream:
+            for text, value in zip(texts, values, strict=True):
+                numbers = [float(str(each)) for each in value] if self._width else float(str(value))
+                stream.write(json.dumps({"text": _key(text), "value": numbers}) + "\n")
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _lesson(teacher: Classifier, rows: Sequence[Row], values: Floats, kept_out: Any) -> Examples:
@@ -141,7 +209,3 @@ def flat(report: Mapping[str, Any]) -> dict[str, Any]:
             found |= {f"{name}_{who}": value for name, value in report["gold"][who].items()}
         found[f"pages_per_second_{who}"] = report["speed"][who]
     return found
-
-
-def _speed(pages: int, seconds: float) -> float:
-    return float(metrics.divided(pages, seconds))

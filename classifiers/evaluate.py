@@ -172,8 +172,9 @@ def _check(asked: Question, labels: set[str]) -> None:
 
 
 def _numbered(names: Sequence[str]) -> tuple[tuple[str, ...], Places]:
-    found, places = np.unique(np.array(names, object).astype(str), return_inverse=True)
-    return tuple(found.tolist()), places.astype(np.int64)
+    found = sorted(set(names))
+    place = {name: number for number, name in enumerate(found)}
+    return tuple(found), np.array([place[name] for name in names], np.int64)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -288,8 +289,10 @@ def measure(
         low, high = spans.get(key, (None, None))
         return {"name": name, "value": values[key], "low": low, "high": high}
 
+    names = ("precision", "recall", "f1", "kept") + (("accuracy",) if asked.kind == "binary" else ())
+
     def gives(each: float) -> list[dict[str, Any]]:
-        return [with_span(name, f"{name} {each!r}") for name in ("precision", "recall", "f1", "kept", "accuracy")]
+        return [with_span(name, f"{name} {each!r}") for name in names]
 
     result: dict[str, Any] = {
         "model": judged.about,
@@ -402,7 +405,8 @@ def _by(
     order = np.argsort(places, kind="stable")
     ends = np.cumsum(often)
     found = []
-    for number in np.flatnonzero((often >= min_pages) & (often > 0)).tolist():
+    told = names != ("",)  # of the language, say, nothing may be known
+    for number in np.flatnonzero((often >= min_pages) & (often > 0) & told).tolist():
         rows = order[ends[number] - often[number] : ends[number]]
         found.append({"name": names[number] or "(none)", **ruler.part(rows, threshold)})
     if worst:
@@ -412,7 +416,7 @@ def _by(
         )
     else:
         found.sort(key=lambda row: (-row["pages"], row["name"]))
-    few = int(((often < min_pages) & (often > 0)).sum())
+    few = int(((often < min_pages) & (often > 0) & told).sum())
     return {
         "rows": found[:MOST_SITES],
         "more": max(0, len(found) - MOST_SITES),

@@ -1,4 +1,4 @@
-"""Heuristic signals: fixed formulas, trained on nothing, for columns that no shipped model fills yet.
+"""Heuristic signals: fixed formulas, trained on nothing: what models are compared with, and may stand in for them.
 
 Their names begin with `heuristic_`, and a column that one of them filled says so in its Parquet metadata: nobody takes a
 formula for a model. Both look at the first 20,000 bytes of a text.

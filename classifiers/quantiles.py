@@ -16,8 +16,8 @@ boundaries; none has more rows than groups x boundaries x 256 after the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -118,13 +118,10 @@ def narrow(histogram: pa.Table, parts: Mapping[str, Sequence[int]], level: int, 
     `histogram` is the merged one of all data; `parts` says for each column into how many parts it is cut, once or more often.
     """
     rows: list[dict[str, object]] = []
-    columns, groups = (histogram[name].to_pylist() for name in ("column", "group"))
-    buckets, weights = (histogram[name].to_numpy() for name in ("bucket", "weight"))
+    all_buckets, weights = (histogram[name].to_numpy() for name in ("bucket", "weight"))
     before = _by_group(wanted)
-    start = 0
-    for (column, group), members in groupby(zip(columns, groups, strict=True)):
-        stop = start + sum(1 for _ in members)
-        sums = np.cumsum(weights[start:stop])
+    for column, group, start, stop in _runs(histogram):
+        buckets, sums = all_buckets[start:stop], np.cumsum(weights[start:stop])
         if wanted is None:
             total = int(sums[-1])
             targets = [
@@ -133,22 +130,32 @@ def narrow(histogram: pa.Table, parts: Mapping[str, Sequence[int]], level: int, 
                 for number in range(1, count)
             ]
         else:
-            targets = _reaches(before[column, group], buckets[start:stop], sums)
+            targets = _reaches(before[column, group], buckets, sums)
         for target in targets:
             place = int(np.searchsorted(sums, target["reach"]))
             earlier = int(sums[place - 1]) if place else 0
             rows.append(
                 {
                     "column": column, "group": group, "parts": target["parts"], "number": target["number"],
-                    "bucket": int(buckets[start + place]), "left": target["reach"] - earlier,
+                    "bucket": int(buckets[place]), "left": target["reach"] - earlier,
                 }
             )  # fmt: skip
-        start = stop
     found = pa.Table.from_pylist(rows, schema=WANTED)
     if level == LEVELS - 1:
         scores = pa.array(scores_of(found["bucket"].to_numpy()), pa.float32())
         found = found.set_column(WANTED.get_field_index("score"), WANTED.field("score"), scores)
     return found
+
+
+def _runs(histogram: pa.Table) -> Iterator[tuple[str, str, int, int]]:
+    """Column, group, first row and the row after the last of each group of a sorted histogram."""
+    held = [histogram[name].combine_chunks().dictionary_encode() for name in ("column", "group")]
+    places = np.stack([values.indices.to_numpy() for values in held])
+    changes = np.flatnonzero(np.any(places[:, 1:] != places[:, :-1], axis=0)) + 1
+    ends = [0, *changes.tolist(), histogram.num_rows] if histogram.num_rows else []
+    for start, stop in pairwise(ends):
+        column, group = (values[start].as_py() for values in held)
+        yield column, group, start, stop
 
 
 def _by_group(wanted: pa.Table | None) -> dict[tuple[str, str], list[dict[str, int]]]:

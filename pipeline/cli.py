@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from curate.pipeline.commands_annotate import annotate
 from curate.pipeline.commands_classifier import classifier
 from curate.pipeline.commands_dedup import dedup
 from curate.pipeline.commands_filter import what_if
@@ -280,7 +281,7 @@ def why(record: str, workspace: str, as_json: bool) -> None:
     say(as_json, {"story": story}, *story_lines(story))
 
 
-for _command in (what_if, dedup, signals, recipes, classifier):
+for _command in (what_if, dedup, signals, recipes, classifier, annotate):
     main.add_command(_command)
 
 

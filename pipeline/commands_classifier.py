@@ -385,6 +385,7 @@ def _without_ids(tally: Tally) -> list[str]:
 @click.option("--output", "-o", required=True, metavar="FILE", help="The student: .safetensors, .bin or .ftz.")
 @_columns("text", "label", "url", "group")
 @click.option("--positive", metavar="LABEL", help="The label of the data that a score stands for.")
+@click.option("--answers", metavar="FILE", help="Keep the teacher's answers here (.jsonl); none is asked for twice.")
 @_naming
 @settings_option
 @sample_option
@@ -392,8 +393,8 @@ def _without_ids(tally: Tally) -> list[str]:
 @json_option
 @guarded
 def distil(
-    teacher: str, student_kind: str, data: tuple[str, ...], output: str, positive: str | None, name: str | None,
-    version: str, max_mb: float | None, autotune: bool, licence: str | None, settings: tuple[str, ...],
+    teacher: str, student_kind: str, data: tuple[str, ...], output: str, positive: str | None, answers: str | None,
+    name: str | None, version: str, max_mb: float | None, autotune: bool, licence: str | None, settings: tuple[str, ...],
     sample: int | None, seed: int, as_json: bool, **columns: str | None,
 ) -> None:  # fmt: skip
     """Let a slow teacher label pages, and a fast student learn them.
@@ -425,7 +426,7 @@ def distil(
     _note(tally.lines())
     done = teach(
         loaded, student_kind, rows, chosen, name=name or path.stem, version=version, positive=positive,
-        progress=(lambda number, whole: None) if as_json else _progress,
+        progress=(lambda number, whole: None) if as_json else _progress, answers=None if answers is None else Path(answers),
     )  # fmt: skip
     done.student.save(path)
     report = done.report

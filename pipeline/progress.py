@@ -31,6 +31,11 @@ class Display(Protocol):
 class StepState:
     """Where a step stands: tasks done, running and failed, records through, speed and time left."""
 
+    noun = "shards"
+    """What the tasks are."""
+    note = ""
+    """What is shown in place of records and their speed."""
+
     def __init__(self, stage: str, step: str, tasks: int, done: int, clock: Callable[[], float] = time.monotonic):
         self.stage = stage
         self.step = step
@@ -194,11 +199,11 @@ class LiveDisplay:
 
 def state_line(state: StepState) -> str:
     name = state.stage if state.stage == state.step else f"{state.stage}/{state.step}"
-    return f"{name}: {state.done}/{state.tasks} shards, {_facts(state)}"
+    return f"{name}: {state.done}/{state.tasks} {state.noun}, {_facts(state)}"
 
 
 def _facts(state: StepState) -> str:
-    facts = [f"{state.records:,} records", f"{state.per_second:,.0f}/s"]
+    facts = [state.note] if state.note else [f"{state.records:,} records", f"{state.per_second:,.0f}/s"]
     if state.drop_share is not None:
         facts.append(f"{state.drop_share:.0%} dropped")
     if state.failed:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, create_model
@@ -235,12 +235,18 @@ def _describe(item: Any, model: type[BaseModel], where: dict[tuple[str, ...], st
 
 
 def _keys_at(model: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys of the section at a path; none where it is no section."""
     for part in path:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        if get_origin(model) in (dict, list):  # `part` is a name of the recipe's own, or a place
+            model = get_args(model)[-1]
+        elif _is_section(model) and part in model.model_fields:
+            model = model.model_fields[part].annotation
+        else:
             return ()
-        info = model.model_fields.get(part)
-        model = info.annotation if info else None
-        for option in getattr(model, "__args__", ()):
-            if isinstance(option, type) and issubclass(option, BaseModel):
-                model = option
-    return tuple(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else ()
+        options = get_args(model) if get_origin(model) not in (dict, list) else ()
+        model = next((option for option in options if _is_section(option) or get_origin(option) in (dict, list)), model)
+    return tuple(model.model_fields) if _is_section(model) else ()
+
+
+def _is_section(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, BaseModel)

@@ -264,9 +264,13 @@ def plane(
     y: tuple[float, float] = (0.0, 1.0),
     diagonal: bool = False,
     limit: Threshold | None = None,
+    sizes: Sequence[float] = (),
     note: str = "",
 ) -> Markup:
-    """One to three lines in a plane of given bounds, with a diagonal to compare with, a threshold of x, a legend of names."""
+    """One to three lines in a plane of given bounds, with a diagonal to compare with, a threshold of x, a legend of names.
+
+    `sizes` are what the dots of a series stand for: their areas.
+    """
     left, height = 46, 320
     span, floor = WIDTH - left - 12, height - 40
     plot = _Plot(
@@ -285,8 +289,11 @@ def plane(
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in drawn)
         plot.parts.append(f'<polyline class="line line-{index % 3}" points="{path}"/>')
         if item.dots or len(drawn) == 1:
+            areas = sizes if len(sizes) == len(drawn) else [1.0] * len(drawn)
+            radii = [2 + 5 * math.sqrt(area / max(areas)) for area in areas] if sizes else [3.2] * len(drawn)
             plot.parts.extend(
-                f'<circle class="dot dot-{index % 3}" cx="{a:.1f}" cy="{b:.1f}" r="3.2"/>' for a, b in drawn
+                f'<circle class="dot dot-{index % 3}" cx="{a:.1f}" cy="{b:.1f}" r="{radius:.1f}"/>'
+                for (a, b), radius in zip(drawn, radii, strict=True)
             )
     if limit is not None:
         place = plot.to_x(limit.value)

@@ -47,15 +47,16 @@ def page(result: Mapping[str, Any]) -> str:
             "headline": _headline(result),
             "scores": [_spanned(each) for each in result["scores"]],
             "draws": result["bootstrap_draws"],
-            "thresholds": [_threshold(each) for each in [*result["chosen"], result["threshold"]]],
+            "thresholds": [_threshold(each) for each in _thresholds(result)],
             "selective": asked["kind"] == "labels",
-            "kind": asked["kind"],
-            "charts": _charts(result),
+            "wanted_from": "" if asked["from"] is None else measured(asked["from"]),
+            "charts": [*_charts(result), _reliability(result)],
+            "histograms": _histograms(result),
             "confusion": _confusion(result["confusion"]),
             "levels": _table(result["levels"]),
             "labels": _table(result.get("labels", ())),
-            "languages": _part(result["by_language"]),
-            "sites": _part(result["by_site"]),
+            "languages": _part("language", result["by_language"]),
+            "sites": _part("site", result["by_site"]),
             "facts": _facts(result),
         },
     )
@@ -96,6 +97,12 @@ def _spanned(each: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _thresholds(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those that were looked for, and that of the tables where it is none of them."""
+    own = result["threshold"]
+    return [*result["chosen"], *([] if own["threshold"] in [each["threshold"] for each in result["chosen"]] else [own])]
+
+
 def _threshold(each: Mapping[str, Any]) -> dict[str, Any]:
     goal = f"{GOALS[each['goal']]} {measured(each['target'])}" if each.get("goal") else "tables below"
     values = {row["name"]: _spanned(row) for row in each["gives"]}
@@ -124,7 +131,7 @@ def _charts(result: Mapping[str, Any]) -> list[Markup]:
                   x_label="share kept, the surest first", y_label="right"),
         ]  # fmt: skip
     else:
-        by_threshold = [Series(name, over(thresholds, curves[name])) for name in ("precision", "recall", "f1")]
+        by_threshold = [Series(NAMES[name], over(thresholds, curves[name])) for name in ("precision", "recall", "f1")]
         area = {each["name"]: each["value"] for each in result["scores"]}
         area |= next(({"roc_area": row["roc_area"], "pr_area": row["pr_area"]} for row in result["levels"]
                       if row["from"] == asked["from"]), {})  # fmt: skip
@@ -135,7 +142,13 @@ def _charts(result: Mapping[str, Any]) -> list[Markup]:
             plane([Series("", ((0.0, 0.0), *over(curves["false_rate"], curves["recall"])))], title="ROC", diagonal=True,
                   x_label="other pages kept", y_label="wanted pages kept", note=f"area {_short(area.get('roc_area'))}"),
         ]  # fmt: skip
-    drawn.append(_reliability(result))
+    return drawn
+
+
+def _histograms(result: Mapping[str, Any]) -> list[Markup]:
+    """Scores of the wanted pages and of the others."""
+    asked, drawn = result["asked"], []
+    limit = Threshold(result["threshold"]["threshold"])
     edges = tuple(result["histogram"]["edges"])
     names = {"labels": ("Right labels", "Wrong labels")}.get(asked["kind"], ("Wanted pages", "Other pages"))
     for name, key in zip(names, ("wanted", "others"), strict=True):
@@ -150,16 +163,17 @@ def _reliability(result: Mapping[str, Any]) -> Markup:
     asked = result["asked"]
     bins = [each for each in result["reliability"] if each["score"] is not None]
     points = tuple((each["score"], each["outcome"]) for each in bins)
+    sizes = [each["weight"] for each in bins]
     error = next((each["value"] for each in result["scores"] if each["name"] == "calibration_error"), None)
     if asked["kind"] == "regression":
         low = min([asked["scale"][0], *(each["outcome"] for each in bins)])
         high = max([asked["scale"][1], *(each["outcome"] for each in bins)])
         return plane([Series("", points, dots=True)], title="What a score means", x_label="mean score", y_label="mean number",
-                     x=(low, high), y=(low, high), diagonal=True)  # fmt: skip
+                     x=(low, high), y=(low, high), diagonal=True, sizes=sizes)  # fmt: skip
     note = f"expected calibration error {_short(error)}" if asked["probability"] else "the score is not a probability"
     outcome = "right" if asked["kind"] == "labels" else "share wanted"
     return plane([Series("", points, dots=True)], title="Calibration", x_label="mean score of a bin", y_label=outcome,
-                 x=(asked["scale"][0], asked["scale"][1]), diagonal=bool(asked["probability"]), note=note)  # fmt: skip
+                 x=tuple(asked["scale"]), diagonal=bool(asked["probability"]), sizes=sizes, note=note)  # fmt: skip
 
 
 def _confusion(matrix: Mapping[str, Any]) -> Markup:
@@ -202,10 +216,10 @@ def _cell(value: Any) -> str:
     return "–" if value is None else measured(round(value, 4))
 
 
-def _part(part: Mapping[str, Any]) -> dict[str, Any]:
-    rows = part["rows"][:SITES]
+def _part(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [{name: row["name"], **{key: row[key] for key in row if key != "name"}} for row in part["rows"][:SITES]]
     rest = len(part["rows"]) - len(rows) + part["more"]
-    return {**_table(rows), "rest": rest, "few": part["too_few_pages"], "least": part["least"]}
+    return {"rows": [], **_table(rows), "rest": rest, "few": part["too_few_pages"], "least": part["least"]}
 
 
 def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:

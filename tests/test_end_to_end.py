@@ -16,7 +16,7 @@ from crawl_server import crawl_server as serve_crawl
 
 OUTPUT = (
     *(f"{stage}/{part}" for stage in ("extract", "filter", "dedup", "classify") for part in ("docs", "ledger")),
-    "extract/index", "filter/measures", "mix/tokens", "mix/validation",
+    "extract/index", "filter/measures", "classify/scores", "mix/tokens", "mix/validation",
 )  # fmt: skip
 STAGES = ("extract", "filter", "dedup", "classify", "mix")
 CLI = ["-m", "curate.pipeline.cli"]

@@ -44,7 +44,7 @@ def plan_narrow(planning: Planning) -> list[Task]:
     if not planning.config.quantiles:
         return []
     level = NARROW.index(planning.step)
-    inputs = {"histograms": outputs(planning.before[SPREAD[level]][:1], "histogram")}
+    inputs = {"histograms": outputs(planning.before[SPREAD[level]], "histogram")}
     if level:
         inputs["wanted"] = _narrowed(planning, level - 1)
     written = {"wanted": f"{planning.stage}/steps/{planning.step}/{ALL}.parquet"}

@@ -18,7 +18,7 @@ from curate.stages.classify.scoring import BYTES
 
 BATCH = 1 << 16
 """Pages at a time, numbers alone."""
-MOST_GROUPS = 10_000
+MOST_GROUPS = 1_000
 """Values of the column within which pages are compared."""
 
 

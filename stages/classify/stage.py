@@ -99,5 +99,5 @@ STAGE = Stage(
         ),
     ),
     after="dedup",
-    disk=1.02,
+    disk=1.06,
 )

@@ -238,7 +238,7 @@ def test_a_damaged_model_stops_the_task_with_one_clear_line(tmp_path: Path, own_
     [
         ("classify: {topic: topics}", "classify.topic: no classifier named 'topics'; did you mean 'topic'?"),
         ("classify: {keep: {edo: {min: 3}}}", "no score column 'edo'; did you mean 'edu'?"),
-        ("classify: {keep: {edu: {mim: 3}}}", "unknown key"),
+        ("classify: {keep: {edu: {mim: 3}}}", "unknown key; did you mean 'min'?"),
         ("classify: {keep: {edu: {min: high}}}", "keep.edu.min"),
         ("classify: {keep: {edu: {}}}", "give min, max or both"),
         ("classify: {keep: {edu: {min: .nan}}}", "give min, max or both"),
@@ -256,6 +256,10 @@ def test_a_damaged_model_stops_the_task_with_one_clear_line(tmp_path: Path, own_
         ("classify: {keep: {edu: {min: 1, max: 5}}}", "keep.edu: max can never drop a page"),
         ("classify: {edu: null, keep: {edu: {min: 3}}}", "no classifier fills that column"),
         ("classify: {quality: /nowhere/model.bin}", "no model file /nowhere/model.bin"),
+        (
+            "classify: {quantiles: {quality: {part: 10}}}",
+            "classify.quantiles.quality.part: unknown key; did you mean 'parts'?",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_before_any_work(tmp_path: Path, yaml: str, message: str) -> None:
