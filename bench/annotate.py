@@ -37,20 +37,28 @@ RESULTS = Path(__file__).parent / "results" / "annotate.json"
 TEXTS = 100
 SURE = 0.8
 RESAMPLES = 1_000
+TEACHING = 0.5
+"""A format that teaches: knowledge article, academic writing, tutorial, nonfiction, question and answer, FAQ, documentation."""
 
 Floats = npt.NDArray[np.float64]
 
 
-def human(data: Path, count: int) -> tuple[list[Page], Floats]:
+Set = tuple[list[Page], Floats, Floats]
+"""Pages, how good each is, and whether it counts as good."""
+
+
+def human(data: Path, count: int) -> Set:
     """Pages and whether people would keep them."""
     judged = datasets.human_quality(data)
     kept = {content_id(text): float(label == "keep") for text, label in zip(judged.texts, judged.labels, strict=True)}
     pages = draw([Page(content_id(text), None, text) for text in judged.texts], count, 0)
-    return pages, np.array([kept[page.id] for page in pages])
+    truth = np.array([kept[page.id] for page in pages])
+    return pages, truth, truth
 
 
-def formats(data: Path, count: int) -> tuple[list[Page], Floats]:
-    """Web pages of sites kept out, and how much a page of that format and topic teaches, 0 to 5, by a table of ours."""
+def formats(data: Path, count: int) -> Set:
+    """Web pages of sites kept out: how much a page of that format and topic teaches, 0 to 5, by a table of ours (`weak`), and
+    whether its format is one that teaches."""
     rows = {
         content_id(row["text"]): row
         for row in datasets.web_pages(data)
@@ -59,13 +67,14 @@ def formats(data: Path, count: int) -> tuple[list[Page], Floats]:
     }
     pages = draw([Page(key, row["url"], row["text"]) for key, row in rows.items()], count, 0)
     chosen = [rows[page.id] for page in pages]
-    return pages, np.array([5 * TEACHES[row["format"]] * TAUGHT[row["topic"]] for row in chosen])
+    truth = np.array([5 * TEACHES[row["format"]] * TAUGHT[row["topic"]] for row in chosen])
+    return pages, truth, np.array([float(TEACHES[row["format"]] >= TEACHING) for row in chosen])
 
 
 def interval(measure: Callable[[Floats, Floats], float], truth: Floats, values: Floats) -> list[float]:
     """The measure, and the middle 95 % of it over resampled pages."""
     chance = np.random.default_rng(0)
-    found = []
+    found: list[float] = []
     while len(found) < RESAMPLES:
         rows = chance.integers(0, len(truth), len(truth))
         if len(set(truth[rows])) > 1:
@@ -119,12 +128,10 @@ def main() -> None:
     found: dict[str, Any] = {"machine": about(), "model": model.model, "prompt": prompt.name}
     found["characters"] = prompt.head.max_characters
     took = []
-    for name, (pages, truth) in {
-        "people": human(arguments.data, arguments.texts), "formats": formats(arguments.data, arguments.texts),
-    }.items():  # fmt: skip
+    sets = {"people": human(arguments.data, arguments.texts), "formats": formats(arguments.data, arguments.texts)}
+    for name, (pages, truth, yes) in sets.items():
         values, cost = scores(model, prompt, pages, arguments.journal)
         took.append(cost)
-        yes = truth if name == "people" else (truth >= 2.5).astype(float)
         found[name] = {"pages": len(pages), "yes": int(yes.sum()), "mean": round(float(values.mean()), 3)}
         found[name]["deviation"] = round(float(values.std()), 3)
         judges = {"embedded": values, **beside(pages)}
@@ -135,6 +142,8 @@ def main() -> None:
             "pages": sum(each["asked"] for each in took), "tokens": tokens,
             "tokens_per_cpu_second": round(tokens / sum(each["cpu_seconds"] for each in took), 1),
         }  # fmt: skip
+    elif RESULTS.exists():  # nothing was asked anew: the speed is that of the run that asked
+        found["speed"] = json.loads(RESULTS.read_text("utf-8")).get("speed")
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 

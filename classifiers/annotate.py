@@ -104,11 +104,11 @@ class Budget:
 
 @dataclass
 class Standing:
-    """Where a run stands. Pages are counted once for each different question."""
+    """Where a run stands, in pages."""
 
     pages: int = 0
     found: int = 0
-    """Pages whose answer was there before."""
+    """Pages that needed no question: the answer was there before, or the same page is asked about already."""
     done: int = 0
     answers: int = 0
     malformed: int = 0
@@ -142,7 +142,7 @@ class Annotation:
     def key(self, question: Question) -> str:
         """The fingerprint of everything that can change an answer; how it is read does not."""
         asked = [question.system, question.message, question.max_tokens, question.cue]
-        return digest([self.model.model, self.model.settings, asked, id(self)])[:32]
+        return digest([self.model.model, self.model.settings, asked])[:32]
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -180,10 +180,12 @@ class Annotation:
             question = self.question(page)
             key = self.key(question)
             short = bytes.fromhex(key)
+            self.standing.pages += 1
             if short in seen:
+                self.standing.found += 1
+                self.standing.done += 1
                 continue
             seen.add(short)
-            self.standing.pages += 1
             answers = self.journal.answers(key)
             if len(answers) >= self.tries or self._best(answers) is not None:
                 self.standing.found += 1

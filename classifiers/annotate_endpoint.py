@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +160,7 @@ class Endpoint:
                 timeout=(min(15.0, self._timeout), self._timeout),
             ) as response:
                 data = bytearray()
-                for chunk in response.iter_content(1 << 14):
+                for chunk in _arriving(response):
                     data += chunk
                     if len(data) > LARGEST_REPLY:
                         raise Interrupted(f"a reply of over {LARGEST_REPLY >> 20} MiB")
@@ -191,6 +191,15 @@ class Endpoint:
         if self._key:
             request.headers["Authorization"] = f"Bearer {self._key}"
         return request
+
+
+def _arriving(response: requests.Response) -> Iterator[bytes]:
+    """The body as it arrives: requests' own iterator waits for a full block, however slowly the bytes come."""
+    if not hasattr(response.raw, "read1"):  # urllib3 before 2
+        yield from response.iter_content(1 << 8)
+        return
+    while chunk := response.raw.read1(1 << 16, decode_content=True):
+        yield chunk
 
 
 def check_url(url: str) -> str:

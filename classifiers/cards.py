@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.classifiers.datasets import KEPT_OUT_FOLD
-from curate.classifiers.labelled import Tally
 from curate.classifiers.model import Classifier
+from curate.classifiers.rows import Tally
 from curate.pipeline.workspace import Workspace, redact_text
 
 

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.classifiers import evaluate, kinds, metrics
-from curate.classifiers.labelled import Row, batches
+from curate.classifiers import evaluate, judged, kinds, metrics
+from curate.classifiers.labelled import Row
 from curate.classifiers.model import Classifier, Examples, Floats
+from curate.classifiers.rows import batches
 from curate.pipeline.errors import CurateError, UsageError
 
 TOP = 0.1
@@ -60,12 +61,12 @@ def distil(
         )
     kept = None if answers is None else Answers(answers, teacher)
     values, teacher_speed = ask(teacher, rows, progress, kept)
-    student = kinds.fit(student_kind, _lesson(teacher, rows, values, ~kept_out), settings, name=name, version=version)
+    student = kinds.fit(student_kind, _lesson(teacher, rows, values, kept_out), settings, name=name, version=version)
     unseen = [row for row, out in zip(rows, kept_out, strict=True) if out]
     student.values(pa.array([unseen[0].text[:1_000]]))  # what a first call costs is no speed
     learned, student_speed = ask(student, unseen)
     report = {
-        "teacher": evaluate.describe(teacher), "student": evaluate.describe(student), "pages": len(rows),
+        "teacher": judged.describe(teacher), "student": judged.describe(student), "pages": len(rows),
         "trained_on": int((~kept_out).sum()), "kept_out": len(unseen),
         "agreement": agreement(teacher, student, values[kept_out], learned),
         "speed": {"teacher": teacher_speed, "student": student_speed},
@@ -191,13 +192,13 @@ def _gold(
     if not labelled.any():
         return None
     chosen = [replace(row, text="") for row, there in zip(rows, labelled, strict=True) if there]
-    asked = evaluate.question(teacher, positive)
+    asked = judged.question(teacher, positive)
     found: dict[str, Any] = {"pages": len(chosen)}
     for who, model, values in (("teacher", teacher, taught), ("student", student, learned)):
-        own = asked if model is teacher else evaluate.question(model, asked.positive or None)
-        judged = evaluate.assemble(model, chosen, values[labelled], own)
-        ruler = evaluate.Ruler(judged, float(np.median(judged.wanted)) if own.kind == "regression" else None)
-        found[who] = ruler.overall(judged.weights)
+        own = asked if model is teacher else judged.question(model, asked.positive or None)
+        said = judged.assemble(model, chosen, values[labelled], own)
+        ruler = evaluate.Ruler(said, float(np.median(said.wanted)) if own.kind == "regression" else None)
+        found[who] = ruler.overall(said.weights)
     return found
 
 

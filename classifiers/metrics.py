@@ -253,11 +253,13 @@ def mid_ranks(values: Values, weights: Values) -> Values:
 
 
 def correlation(first: Values, second: Values, weights: Values) -> float:
-    """Pearson's."""
-    share = divided(weights, weights.sum())
+    """Pearson's; NaN where one of them does not vary."""
+    counted = weights > 0
+    if not counted.any() or any(np.ptp(each[counted]) == 0 for each in (first, second)):
+        return float("nan")
+    share = weights / weights.sum()
     first, second = first - share @ first, second - share @ second
-    spread = (share @ first**2) * (share @ second**2)
-    return float(divided(share @ (first * second), np.sqrt(spread)))
+    return float(share @ (first * second) / np.sqrt((share @ first**2) * (share @ second**2)))
 
 
 def spearman(first: npt.ArrayLike, second: npt.ArrayLike, weights: Values) -> float:

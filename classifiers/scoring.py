@@ -16,8 +16,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from curate.classifiers.labelled import Raw, Tally, batches, clean, text_of
 from curate.classifiers.model import Classifier
+from curate.classifiers.rows import Raw, Tally, batches, clean, text_of
 
 NO_TEXT = "no text"
 
@@ -56,11 +56,11 @@ def score(
 
 
 def write_jsonl(stream: IO[str], names: list[str], rows: Iterable[list[dict[str, Any]]]) -> None:
-    """A line a row, its fields in the schema's order; those without a value are left out."""
+    """A line a row, in ASCII, its fields in the schema's order; those without a value are left out."""
     for batch in rows:
         for row in batch:
             kept = {name: row[name] for name in names if row.get(name) is not None}
-            stream.write(json.dumps(kept, ensure_ascii=False) + "\n")
+            stream.write(json.dumps(kept) + "\n")
 
 
 def write(path: Path, columns: pa.Schema, rows: Iterable[list[dict[str, Any]]]) -> None:

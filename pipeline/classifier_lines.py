@@ -9,6 +9,8 @@ from curate.pipeline.tables import printable
 
 ROWS = 10
 """Rows of a table that are printed; the page and the JSON have more."""
+ERRORS = ("calibration_error", "brier", "mean_absolute_error", "root_mean_square_error")
+"""Less of these is better."""
 
 
 def judgement_lines(result: Mapping[str, Any], notes: Sequence[str]) -> Iterator[str]:
@@ -102,7 +104,8 @@ def distilled_lines(report: Mapping[str, Any]) -> Iterator[str]:
         both = report["gold"]["teacher"], report["gold"]["student"]
         rows = [
             {"": name.replace("_", " "), "teacher": both[0][name], "student": both[1][name],
-             "lost": None if None in (both[0][name], both[1][name]) else both[0][name] - both[1][name]}
+             "lost": None if None in (both[0][name], both[1][name])
+             else (both[0][name] - both[1][name]) * (-1 if name in ERRORS else 1)}
             for name in both[0]
             if name in both[1]
         ]  # fmt: skip

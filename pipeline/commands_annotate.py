@@ -92,9 +92,12 @@ def annotate(
     spend = _budget(price_in, price_out, budget, budget_tokens)
     patterns = _patterns(inputs, workspace, stage)
     ask = Ask(endpoint, model, key_env, concurrency, timeout, temperature, seed, _fields(request))
-    source = _Pages(patterns, text, url, id, sample, seed)
+    kept_in = Path(journal) if journal else path.with_name(path.name + ".journal")
+    if path.absolute() in (kept_in.absolute(), *(Path(name).absolute() for name in patterns)):
+        raise UsageError(f"--output {output}: this is the input or the journal: give a file of its own")
     answering, workers, stop, warnings = _model(ask, prompt)
-    with Journal(Path(journal) if journal else path.with_name(path.name + ".journal")) as kept:
+    source = _Pages(patterns, text, url, id, sample, seed)
+    with Journal(kept_in) as kept:
         run = work.Annotation(prompt, answering, kept, tries=tries, workers=workers, budget=spend, stop=stop)
         display = _display(as_json)
         try:
@@ -360,7 +363,7 @@ def _write(run: Annotation, source: _Pages, path: Path, *, with_text: bool) -> d
         while batch := list(islice(rows, 256)):
             for row in batch:
                 if row["problem"] is None:
-                    found[f"{row[run.label]:g}" if run.label == "score" else row[run.label]] += 1
+                    found[f"{row[run.label]:.0f}" if run.label == "score" else row[run.label]] += 1
                 else:
                     problems[row["problem"].partition(":")[0]] += 1
             yield batch
@@ -370,6 +373,8 @@ def _write(run: Annotation, source: _Pages, path: Path, *, with_text: bool) -> d
 
 
 def _tell(run: Annotation, source: _Pages, summary: Mapping[str, Any], path: Path, as_json: bool) -> None:
+    from curate.classifiers.annotate_endpoint import Endpoint
+
     problems = summary["problems"]
     facts = {
         "output": str(path), "journal": str(run.journal.path), "pages": source.count, **summary, **_spent(run),
@@ -383,7 +388,9 @@ def _tell(run: Annotation, source: _Pages, summary: Mapping[str, Any], path: Pat
     lines += [f"  without a label: {count:,} {name}" for name, count in problems.items()]
     lines += [f"  {line}" for line in source.tally.lines()]
     left = {name: count for name, count in problems.items() if name in ("unanswered", "budget", "not asked")}
-    if not left:
+    if (
+        not left and summary["labelled"] and isinstance(run.model, Endpoint)
+    ):  # nobody should train on the embedded one's
         kind = "--target regression --label score" if run.label == "score" else ""
         lines.append(f"next: curate classifier train linear --data {path} {kind} --output model.safetensors")
     say(as_json, facts, *lines)

@@ -12,8 +12,8 @@ from curate.pipeline.errors import CurateError, UsageError, nearest
 from curate.pipeline.options import guarded, json_option, say
 
 if TYPE_CHECKING:
-    from curate.classifiers.labelled import Columns, Tally
     from curate.classifiers.model import Classifier
+    from curate.classifiers.rows import Columns, Tally
 
 AUTOTUNE_TRIALS = 20
 
@@ -72,7 +72,7 @@ def _naming(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _wanted(given: Mapping[str, str | None], *roles: str) -> Columns:
     """The columns that the options name; those with a default that may be missing are optional."""
-    from curate.classifiers.labelled import Columns
+    from curate.classifiers.rows import Columns
 
     defaults = {"text": "text", "label": "label", "url": "url", "language": "language", "id": "id"}
     names: dict[str, Any] = {}
@@ -159,7 +159,7 @@ def _note(lines: Sequence[str]) -> None:
     help="Learn labels, or numbers.",
 )  # fmt: skip
 @click.option("--positive", metavar="LABEL", help="Give this label's probability alone, as a score.")
-@_columns("text", "label", "url", "group", "language", "weight", "confidence")
+@_columns("text", "label", "url", "group", "weight", "confidence")
 @_naming
 @settings_option
 @sample_option
@@ -176,7 +176,7 @@ def train(
     A fifth of the sites is kept out, always the same one, and the model is judged on it. Writes the model and, beside it,
     its card (.md) and scores (.json). The same data and settings give the same model, byte by byte.
     """
-    from curate.classifiers import cards, evaluate, kinds, labelled
+    from curate.classifiers import cards, kinds, labelled
     from curate.pipeline.classifier_lines import score_lines
 
     chosen = _settings(kind, settings, max_mb, autotune)
@@ -200,14 +200,14 @@ def train(
         )
     model = kinds.fit(kind, seen, chosen, name=name or path.stem, version=version)
     model.save(path)
-    result = _judged_examples(evaluate, model, unseen)
+    result = _judged_examples(model, unseen)
     scores = {each["name"]: each["value"] for each in result["scores"]} if result else {}
     kept_out = {"texts_kept_out": result["pages"]} if result else {}
     facts = cards.facts_of(model, path, held.tally, chosen, kept_out | scores)
     cards.write(path, facts, data=data, command=_command(), licence=licence)
     say(
         as_json, facts, f"{path}: {facts['bytes']:,} bytes, SHA-256 {model.fingerprint}",
-        *(score_lines(result["scores"]) if result else ["no site is kept out among these: nothing to judge on"]),
+        *(score_lines(result["scores"]) if result else []),
         f"card: {path.with_suffix('.md')}",
         f"next: curate classifier evaluate {path} --data {data[0]}",
     )  # fmt: skip
@@ -217,8 +217,10 @@ def _target(given: str) -> Any:
     return given
 
 
-def _judged_examples(evaluate: Any, model: Classifier, examples: Any) -> dict[str, Any] | None:
+def _judged_examples(model: Classifier, examples: Any) -> dict[str, Any] | None:
     """The model's scores on texts of sites that it has not seen; None where these cannot show any."""
+    from curate.classifiers.evaluate import measure
+    from curate.classifiers.judged import gather, question
     from curate.classifiers.labelled import Row
 
     labels = examples.labels or examples.targets
@@ -228,9 +230,11 @@ def _judged_examples(evaluate: Any, model: Classifier, examples: Any) -> dict[st
             examples.texts, labels, examples.groups, examples.weights, examples.confidence, strict=True
         )
     ]
-    if len(set(labels)) < 2:
+    try:
+        found: dict[str, Any] = measure(gather(model, rows, question(model)))
+    except CurateError as error:  # the model is made all the same
+        _note([f"the sites kept out cannot judge it: {error}"])
         return None
-    found: dict[str, Any] = evaluate.measure(evaluate.gather(model, rows, evaluate.question(model)))
     return found
 
 
@@ -275,8 +279,9 @@ def evaluate(
     """
     import json
 
-    from curate.classifiers import evaluate as judge
-    from curate.classifiers import labelled
+    from curate.classifiers import judged, labelled
+    from curate.classifiers.evaluate import measure
+    from curate.classifiers.rows import Tally
     from curate.pipeline.classifier_lines import judgement_lines
     from curate.pipeline.workspace import Workspace
 
@@ -284,17 +289,17 @@ def evaluate(
         if Path(output).suffix not in (".html", ".json"):
             raise UsageError(f"--output {output}: the page is a .html file, the numbers are a .json file")
     loaded, label = _loaded(model)
-    asked = judge.question(loaded, positive or label or None)
+    asked = judged.question(loaded, positive or label or None)
     if levels and asked.kind != "regression":
         raise UsageError("--from goes with numbers: this model is asked about labels")
     wanted = _wanted(columns, "text", "label", "url", "group", "language", "weight", "confidence")
-    tally = labelled.Tally()
+    tally = Tally()
     rows = labelled.read_rows(
         data, wanted, tally, target="regression" if asked.kind == "regression" else "labels",
         part="all" if all_sites else "kept_out", sample=sample, seed=seed,
     )  # fmt: skip
     try:
-        judged = judge.gather(loaded, rows, asked)
+        answers = judged.gather(loaded, rows, asked)
     except CurateError as error:
         said = "; ".join(tally.lines())
         raise type(error)(f"{error}{f' ({said})' if said else ''}") from None
@@ -303,8 +308,8 @@ def evaluate(
         for name, value in (("precision", precision), ("recall", recall), ("kept", kept))
         if value is not None
     }
-    result = judge.measure(
-        judged, goals=goals, threshold=threshold, at=levels, min_pages=min_pages, draws=bootstrap, seed=seed
+    result = measure(
+        answers, goals=goals, threshold=threshold, at=levels, min_pages=min_pages, draws=bootstrap, seed=seed
     )
     result |= {"data": tally.to_json(), "all_sites": all_sites, "files": [*data]}
     written = outputs or (f"{Path(model.replace('#', '-')).stem or 'model'}-evaluation.html",)
@@ -331,7 +336,8 @@ def evaluate(
 @classifier.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("files", nargs=-1, required=True, metavar="FILE …")
-@_columns("text", "id", "url")
+@_columns("text", "id")
+@click.option("--url", metavar="COLUMN", help="Column of the URL [default: url, where there is one].")
 @click.option("--output", "-o", metavar="FILE", help=".jsonl (.gz, .zst) or .parquet [default: JSONL, printed].")
 @click.option("--probabilities", is_flag=True, help="The probability of every label, too.")
 @json_option
@@ -346,7 +352,8 @@ def score(
     """
     import sys
 
-    from curate.classifiers import labelled, scoring
+    from curate.classifiers import scoring
+    from curate.classifiers.rows import Columns, Tally, raw_rows
     from curate.pipeline.inputs import format_by_name
 
     if output is not None and format_by_name(output) not in ("jsonl", "parquet"):
@@ -354,13 +361,13 @@ def score(
     if output is None and as_json:
         raise UsageError("--json says what was done: give the scores a file with --output")
     loaded, _ = _loaded(model)
-    columns = labelled.Columns(
+    columns = Columns(
         text=text or "text", id=id or "id", url=url or "url",
         optional=frozenset(role for role, name in (("id", id), ("url", url)) if name is None),
     )  # fmt: skip
-    tally = labelled.Tally()
+    tally = Tally()
     names = scoring.schema(loaded, probabilities)
-    rows = scoring.score(loaded, labelled.raw_rows(files, columns, tally), tally, probabilities)
+    rows = scoring.score(loaded, raw_rows(files, columns, tally), tally, probabilities)
     if output is None:
         scoring.write_jsonl(sys.stdout, names.names, rows)
         _note([f"{tally.rows:,} rows, {tally.used:,} scored", *_without_ids(tally)])
@@ -402,10 +409,10 @@ def distil(
     The data needs no labels; with --label COLUMN, teacher and student are both judged by them. Measured on sites that the
     student has not seen. Writes the student and, beside it, its card (.md) and the report (.json).
     """
-    from curate.classifiers import cards, labelled
-    from curate.classifiers import evaluate as judge
+    from curate.classifiers import cards, judged, labelled
     from curate.classifiers.distil import distil as teach
     from curate.classifiers.distil import flat
+    from curate.classifiers.rows import Tally
     from curate.pipeline.classifier_lines import distilled_lines
 
     chosen = _settings(student_kind, settings, max_mb, autotune)
@@ -414,9 +421,9 @@ def distil(
     loaded, label = _loaded(teacher)
     positive = positive or label or None
     gold = bool(columns["label"])
-    asked = judge.question(loaded, positive)
+    asked = judged.question(loaded, positive)
     wanted = _wanted(columns, "text", *(["label"] if gold else []), "url", "group")
-    tally = labelled.Tally()
+    tally = Tally()
     rows = list(
         labelled.read_rows(
             data, wanted, tally, target="regression" if asked.kind == "regression" else "labels", sample=sample,

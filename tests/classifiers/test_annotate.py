@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -127,14 +128,14 @@ def test_retry_after_is_honoured(server: ModelServer) -> None:
 
 def test_a_server_that_drips_is_given_up_after_the_timeout(server: ModelServer) -> None:
     def drip(handler: Handler, body: dict[str, Any]) -> bool:
+        data = json.dumps({"choices": [{"message": {"content": "too late"}}]}).encode()
         handler.send_response(200)
-        handler.send_header("Content-Length", "1000")
+        handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
-        for _ in range(20):
-            handler.wfile.write(b" " * 20)
+        for byte in data:
+            handler.wfile.write(bytes([byte]))
             handler.wfile.flush()
-            time.sleep(0.05)
-        handler.hang_up()
+            time.sleep(0.02)
         return True
 
     server.faults = [drip]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_a_teacher_is_asked_about_a_text_once(tmp_path: Path) -> None:
 
 
 def test_answers_survive_a_teacher_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.classifiers.labelled.BATCH", 50)
+    monkeypatch.setattr("curate.classifiers.rows.BATCH", 50)
     file, whole = tmp_path / "answers.jsonl", Counter()
     with pytest.raises(CurateError, match="stopped"):
         learned(Stopped(), file)
@@ -132,3 +133,12 @@ def test_wrong_settings_are_refused_before_the_teacher_works() -> None:
     with pytest.raises(CurateError, match="pages of more sites"):
         distil(teacher, "linear", rows(sites=1), name="s", version="1")
     assert teacher.asked == 0
+
+
+def test_pages_of_the_sites_kept_out_teach_nothing() -> None:
+    changed = [replace(row, text="stone " + row.text[::-1]) if row.kept_out else row for row in rows()]
+    students = [
+        distil(Counter(), "linear", each, {"min_documents": 1}, name="s", version="1").student
+        for each in (rows(), changed)
+    ]
+    assert students[0].fingerprint == students[1].fingerprint

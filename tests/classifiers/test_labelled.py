@@ -14,15 +14,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.classifiers.labelled import (
-    MOST_CHARACTERS,
-    Columns,
-    Tally,
-    raw_rows,
-    read_examples,
-    read_rows,
-)
+from curate.classifiers.labelled import read_examples, read_rows
 from curate.classifiers.model import fold, site
+from curate.classifiers.rows import MOST_CHARACTERS, Columns, Tally, raw_rows
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.lines import lines
 

@@ -74,7 +74,9 @@ def test_a_killed_run_goes_on_without_paying_twice_and_ends_in_the_same_file(num
     assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
 
 
-def test_labels_come_out_as_parquet_with_text_fingerprints_and_counts(tmp_path: Path) -> None:
+def test_labels_come_out_as_parquet_with_text_fingerprints_and_counts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     table = pa.table({"doc": ["a", "b"], "content": ["one", "two words"], "link": ["https://a.example/", None]})
     pq.write_table(table, tmp_path / "pages.parquet")
     with model_server() as server:
@@ -83,6 +85,11 @@ def test_labels_come_out_as_parquet_with_text_fingerprints_and_counts(tmp_path: 
             "--model", "m", "--text", "content", "--id", "doc", "--url", "link", "--price-in", 1, "--price-out", 10, "--json",
         )  # fmt: skip
         assert done.exit_code == 0, done.output
+    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["note", "progress", "result"]
+    assert events[1]["cost"] == pytest.approx(events[1]["answers"] * (100 * 1 + 10 * 10) / 1e6)
+    assert events[1]["pages"] == 2 and {"done", "seconds_left", "malformed"} <= events[1].keys()
+    assert events[2]["labelled"] == 2 and events[2]["cost"] == pytest.approx(0.0004)
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert [(row["id"], row["url"], row["text"], row["score"]) for row in rows] == [
         ("a", "https://a.example/", "one", 3.0), ("b", None, "two words", 3.0),
@@ -180,6 +187,8 @@ def test_the_pages_of_a_workspace_are_those_of_its_last_finished_stage(tmp_path:
         (["--endpoint", "http://a/v1", "--model", "m", "--request", "stream=true"], "stream"),
         (["--prompt", "topic"], "give --endpoint"),
         (["--output", "out.csv"], ".parquet"),
+        (["--output", "pages.jsonl"], "a file of its own"),
+        (["--journal", "out.jsonl"], "a file of its own"),
         (["--workspace", "W"], "one of the two"),
     ],
 )

@@ -170,6 +170,14 @@ def test_one_label_alone_cannot_be_learned(tmp_path: Path) -> None:
     assert not (tmp_path / "m.safetensors").exists()
 
 
+def test_a_model_is_made_even_where_the_sites_kept_out_cannot_judge_it(tmp_path: Path) -> None:
+    rows = [row for row in pages(("code", "food"), 200) if fold(site(row["url"])) != 4]
+    data = written(tmp_path / "a.jsonl", rows)
+    result = curate("train", "linear", "-d", data, "-o", tmp_path / "m.safetensors")
+    assert result.exit_code == 0 and "cannot judge it: no page to judge on" in result.stderr
+    assert "nothing to judge on was kept out" in (tmp_path / "m.md").read_text()
+
+
 # --- evaluate ---------------------------------------------------------------------------------------------------------
 
 

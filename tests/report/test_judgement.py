@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.classifiers.evaluate import Judged, Question, measure
+from curate.classifiers.evaluate import measure
+from curate.classifiers.judged import Judged, Question
 from curate.report.charts import Series, Threshold, plane
 from curate.report.judgement import page
 
