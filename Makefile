@@ -65,9 +65,11 @@ bench-extract: $(VENV)/.dev ## accuracy and time of every extraction engine (DAT
 bench-filter: $(VENV)/.dev ## ms a document by signal, decisions, PII, re-threshold (DATA=archives PEER=a Python with datatrove and spaCy)
 	$(BIN)/python bench/filter.py "$(DATA)" --docs $(if $(PEER),--peer-python "$(PEER)")
 
-bench-dedup: $(VENV)/.dev ## signature speed, recall by similarity, precision (PEER=a Python with rensa and datasketch)
+bench-dedup: $(VENV)/.dev ## signature speed, recall, precision, clusters of 100M pages, hostile pages (PEER=a Python with rensa and datasketch)
 	$(BIN)/python bench/dedup.py $(if $(PEER),--peer-python "$(PEER)")
 	$(BIN)/python bench/dedup_sketches.py
+	$(BIN)/python bench/dedup_clusters.py
+	$(BIN)/python bench/dedup_adversarial.py
 
 clean: ## removes the demo and caches, not .venv
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

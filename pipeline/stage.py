@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -127,6 +127,10 @@ class Stage:
     disk: float = 1.0
     seeded: bool = False
     """Whether the recipe's seed changes the output; where not, tasks see seed 0 and another seed runs nothing again."""
+    opening: Callable[[Any], Iterable[str]] = lambda config: ()
+    """What a run is told before the stage begins: lines for a person, from the stage's configuration."""
+    closing: Callable[[Workspace, Any], Iterable[str]] = lambda workspace, config: ()
+    """What a run is warned of when the stage is done: lines for a person, from what it left."""
 
 
 class Context:

@@ -35,6 +35,12 @@ def ranges(starts: Array, lengths: Array) -> Array:
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
 
 
+def lookup(among: Array, values: Array) -> tuple[Array, Array]:
+    """Where each value stands in an ascending array, and whether it is there; the place of one that is not means nothing."""
+    places = np.minimum(np.searchsorted(among, values), max(len(among) - 1, 0))
+    return places, among[places] == values if len(among) else np.zeros(len(values), np.bool_)
+
+
 def _whole(column: pa.ChunkedArray) -> Any:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):

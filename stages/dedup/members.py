@@ -18,13 +18,18 @@ from curate.pipeline.errors import UsageError
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
 from curate.stages.dedup.clusters import firsts, keep_order, order_columns
+from curate.stages.dedup.columns import lookup
 from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.ids import STANDINGS, read_shadows
 from curate.stages.dedup.linking import COMPONENTS
 from curate.stages.dedup.normalise import normalised_batches
 from curate.stages.dedup.signing import signature_schema
 from curate.stages.dedup.similarity import shingle_sets
 from curate.stages.partitions import PartWriter, read_part
 
+STANDINGS_AT = pa.schema([("label", pa.int64()), *STANDINGS])
+"""The pages that go for their id or URL, each with the cluster of the page that stays for it; where that one is in none, its
+own number."""
 TEXT = ("hash_high", "hash_low")
 """Equal for pages of the same normalised text."""
 SHINGLES = 4096
@@ -53,7 +58,8 @@ def _signed(config: DedupConfig) -> list[str]:
 
 
 def write_members(context: Context) -> Counts:
-    """The pages of a group that have copies, a part for some of the clusters each."""
+    """The pages of a group that have copies, a part for some of the clusters each; and as `standings` those that went before
+    texts were compared and for which a page of the group stays."""
     config: DedupConfig = context.config
     params = context.task.params
     with context.open(context.input("components")) as stream:
@@ -76,8 +82,21 @@ def write_members(context: Context) -> Counts:
         members = members.append_column("shingles", _all_shingles(context, members, config))
     with context.create("members") as output, PartWriter(output, schema) as writer:
         writer.scatter(members, members.column("label").to_numpy() % params["parts"])
+    standings = _standings(context, found)
+    with context.create("standings") as output, PartWriter(output, STANDINGS_AT) as writer:
+        writer.scatter(standings, standings.column("label").to_numpy() % params["parts"])
     records = sum(params["rows"])
     return Counts(records=records, kept=records)
+
+
+def _standings(context: Context, found: pa.Table) -> pa.Table:
+    """By STANDINGS_AT; `found` are the group's pages that are in a cluster, by COMPONENTS, ascending."""
+    standings = read_shadows(context, "stays", STANDINGS)
+    stays = standings.column("stays").to_numpy()
+    places, there = lookup(found.column("document").to_numpy(), stays)
+    labels = stays.copy()
+    labels[there] = found.column("label").to_numpy()[places[there]]
+    return standings.add_column(0, "label", pa.array(labels))
 
 
 def _by_shard(context: Context, documents: Any) -> Iterator[tuple[int, Any]]:
@@ -98,9 +117,7 @@ def _all_shingles(context: Context, members: pa.Table, config: DedupConfig) -> p
     for shard, rows in _by_shard(context, chosen):
         with context.open(context.task.inputs["docs"][shard]) as stream:
             made.extend(_shingles(stream, rows, config))
-    places = np.searchsorted(chosen, documents)
-    held = places < len(chosen)
-    held[held] = chosen[places[held]] == documents[held]
+    places, held = lookup(chosen, documents)
     return pa.concat_arrays(made).take(pa.array(places, mask=~held))
 
 

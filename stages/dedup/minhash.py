@@ -119,7 +119,7 @@ def estimate(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> np.ndarr
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _mix(value):  # type: ignore[no-untyped-def]
+def mix(value):  # type: ignore[no-untyped-def]
     """The finaliser of splitmix64: every bit of the result depends on every bit of the value."""
     value = (value ^ (value >> _U30)) * _MIX_1
     value = (value ^ (value >> _U27)) * _MIX_2
@@ -210,7 +210,7 @@ def _shingles(data, offsets, ngram, characters, out, ends):  # type: ignore[no-u
                         chunk |= byte << bits
                         bits += _U8
                         position += 1
-            word = _mix(_fold(word, chunk))
+            word = mix(_fold(word, chunk))
             # polynomial in the words' hashes: the oldest of the window leaves as the new one comes
             rolling = rolling * _BASE + word - window[oldest] * leaving
             window[oldest] = word
@@ -219,10 +219,10 @@ def _shingles(data, offsets, ngram, characters, out, ends):  # type: ignore[no-u
                 oldest = 0
             words += 1
             if words >= ngram:
-                out[at] = _mix(rolling)
+                out[at] = mix(rolling)
                 at += 1
         if 0 < words < ngram:
-            out[at] = _mix(rolling)
+            out[at] = mix(rolling)
             at += 1
         ends[text + 1] = at
 
@@ -275,5 +275,5 @@ def _band_keys(signatures, rows, out):  # type: ignore[no-untyped-def]
         for band in range(out.shape[1]):
             key = np.uint64(band + 1) * _BASE
             for j in range(band * rows, (band + 1) * rows):
-                key = _mix(key ^ np.uint64(signatures[text, j])) * _BASE
-            out[text, band] = _mix(key)
+                key = mix(key ^ np.uint64(signatures[text, j])) * _BASE
+            out[text, band] = mix(key)

@@ -1,10 +1,17 @@
-"""Step `verify`: pages that share a key are linked only where they are alike enough, and clusters that are too large taken
-apart.
+"""Step `verify`: pages that share a key are linked only where they are alike enough, clusters that are too large taken
+apart, and with the scope `newest-first` those that older pages alone hold together.
 
 The pages that may belong together lie together already, in the parts of `members`. Their buckets are formed once more, from
 one page of each text, and within a bucket a page is compared with the first by the order in which pages are kept, and with
 the next that nothing before was like: REPRESENTATIVES at most, so that a bucket costs no more than its size times that.
 Position decides nothing, so the result depends neither on shards nor on how the work is cut.
+
+Verified are links, not clusters: a page that goes was like some page of its cluster, which may be another than the one kept.
+
+With `newest-first` a page goes for pages of its own snapshot and of later ones, as if snapshots were taken from the newest on,
+each compared within itself and with what was there before: links of two pages of a snapshot make clusters of these, and such a
+cluster with a link to a page of a later snapshot joins that page's cluster, where there are several that of the first by
+the order in which pages are kept. So two pages of a snapshot that resemble the same older page both stay.
 """
 
 from __future__ import annotations
@@ -46,7 +53,8 @@ class Pages:
     """Different texts, in the order in which they would be kept.
 
     `keys`: (pages, bands). `sketches`: (pages, permutations), or `shingles`: sorted hashes without repeats, those of page i
-    `shingles[offsets[i]:offsets[i + 1]]`, the lowest `limits[i]` of them at most.
+    `shingles[offsets[i]:offsets[i + 1]]`, the lowest `limits[i]` of them at most. `snapshots`: a number for each, where pages
+    of one do not go for those of an earlier: among pages that share a key, those of a later come first.
     """
 
     keys: Array
@@ -54,21 +62,26 @@ class Pages:
     shingles: Array | None = None
     offsets: Array | None = None
     limits: Array | None = None
+    snapshots: Array | None = None
 
     def take(self, rows: Array) -> Pages:
         """Some of the pages."""
+        snapshots = None if self.snapshots is None else self.snapshots[rows]
         sketches = None if self.sketches is None else self.sketches[rows]
         if self.shingles is None or self.offsets is None or self.limits is None:
-            return Pages(self.keys[rows], sketches)
+            return Pages(self.keys[rows], sketches, snapshots=snapshots)
         lengths = np.diff(self.offsets)[rows]
         shingles = self.shingles[ranges(self.offsets[:-1][rows], lengths)]
-        return Pages(self.keys[rows], sketches, shingles, np.concatenate([[0], np.cumsum(lengths)]), self.limits[rows])
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return Pages(self.keys[rows], sketches, shingles, offsets, self.limits[rows], snapshots)
 
 
 def linked(pages: Pages, threshold: float, representatives: int = REPRESENTATIVES) -> Array:
     """For each page the first page of its cluster: pages that share a key are linked where their similarity is at least
     `threshold`. Shape (pages,)."""
     parent = np.arange(len(pages.keys))
+    later = np.full(len(parent), -1)
+    snapshots = np.zeros(len(parent), np.int32) if pages.snapshots is None else pages.snapshots
     for band in range(pages.keys.shape[1]):
         keys = pages.keys[:, band]
         order = np.argsort(keys, kind="stable")
@@ -77,11 +90,12 @@ def linked(pages: Pages, threshold: float, representatives: int = REPRESENTATIVE
         same[1:] = keys[1:] == keys[:-1]
         if pages.shingles is not None:
             args = (pages.shingles, pages.offsets, pages.limits, threshold)
-            _link_by_shingles(parent, order, same, representatives, *args)
+            _link_by_shingles(parent, later, snapshots, order, same, representatives, *args)
         else:
             assert pages.sketches is not None
-            _link_by_sketch(parent, order, same, representatives, pages.sketches, _fewest(pages.sketches, threshold))
-    _roots(parent)
+            fewest = _fewest(pages.sketches, threshold)
+            _link_by_sketch(parent, later, snapshots, order, same, representatives, pages.sketches, fewest)
+    _roots(parent, later)
     return parent
 
 
@@ -114,7 +128,10 @@ def verified(pages: Pages, clusters: Array, config: DedupConfig) -> tuple[Array,
     starts = np.flatnonzero(np.diff(clusters, prepend=-1))
     sizes = np.diff(np.append(starts, len(clusters)))
     figures.clusters, figures.largest = len(starts), int(sizes.max(initial=0))
-    labels = linked(pages, config.verified_from) if config.verify else np.repeat(starts, sizes)
+    if config.verify or pages.snapshots is not None:
+        labels = linked(pages, config.verified_from if config.verify else 0.0)
+    else:
+        labels = np.repeat(starts, sizes)
     if config.max_cluster:
         large = _larger(labels, config.max_cluster)
         figures.too_large, figures.too_large_texts = len(np.unique(labels[large])), len(large)
@@ -177,8 +194,11 @@ def _classes(table: pa.Table) -> Array:
 
 def _pages(context: Context, texts: pa.Table, config: DedupConfig) -> Pages:
     keys = key_matrix(texts.column("bands"), config.minhash.bands)
+    snapshots = None
+    if config.scope == "newest-first":
+        snapshots = texts.column("snapshot").combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
     if config.verify != "jaccard":
-        return Pages(keys, fixed_bytes(texts.column("sketch"), config.minhash.permutations))
+        return Pages(keys, fixed_bytes(texts.column("sketch"), config.minhash.permutations), snapshots=snapshots)
     clusters = texts.column("label").to_numpy()
     _, cluster, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     limits = np.clip(_SHINGLES_A_CLUSTER // np.maximum(sizes, 1), _FEWEST_SHINGLES, SHINGLES)[cluster]
@@ -204,7 +224,7 @@ def _pages(context: Context, texts: pa.Table, config: DedupConfig) -> Pages:
     starts = np.zeros(len(documents), np.int64)
     starts[read] = np.concatenate([[0], np.cumsum(lengths[read])])[:-1]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Pages(keys, None, found[ranges(starts, lengths)], offsets, limits)
+    return Pages(keys, None, found[ranges(starts, lengths)], offsets, limits, snapshots)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -225,13 +245,23 @@ def _unite(parent, one, other):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _roots(parent):  # type: ignore[no-untyped-def]
+def _roots(parent, later):  # type: ignore[no-untyped-def]
+    """The first page of each one's cluster, in `parent`; `later`: a page of a later snapshot that each is linked to, or -1."""
     for page in range(len(parent)):
         parent[page] = parent[parent[page]]
+        root = parent[page]
+        if later[page] >= 0 and (later[root] < 0 or later[page] < later[root]):
+            later[root] = later[page]
+    # pages of later snapshots come before: what they belong to is settled
+    for page in range(len(parent)):
+        if parent[page] != page:
+            parent[page] = parent[parent[page]]
+        elif later[page] >= 0:
+            parent[page] = parent[later[page]]
 
 
 @numba.njit(cache=True, nogil=True)
-def _link_by_sketch(parent, order, same, most, sketches, fewest):  # type: ignore[no-untyped-def]
+def _link_by_sketch(parent, later, snapshots, order, same, most, sketches, fewest):  # type: ignore[no-untyped-def]
     representatives = np.empty(most, np.int64)
     held = 0
     for place in range(len(order)):
@@ -242,14 +272,18 @@ def _link_by_sketch(parent, order, same, most, sketches, fewest):  # type: ignor
         alike = False
         for index in range(held):
             other = representatives[index]
+            within = snapshots[other] == snapshots[page]
             its = _root(parent, other)
-            if its != root:
+            if (its != root) if within else (later[page] != other):
                 equal = 0
                 for value in range(sketches.shape[1]):
                     equal += sketches[page, value] == sketches[other, value]
                 if equal < fewest:
                     continue
-                root = _unite(parent, root, its)
+                if within:
+                    root = _unite(parent, root, its)
+                elif later[page] < 0 or other < later[page]:
+                    later[page] = other
             alike = True
         if not alike and held < most:
             representatives[held] = page
@@ -257,7 +291,7 @@ def _link_by_sketch(parent, order, same, most, sketches, fewest):  # type: ignor
 
 
 @numba.njit(cache=True, nogil=True)
-def _link_by_shingles(parent, order, same, most, shingles, offsets, limits, threshold):  # type: ignore[no-untyped-def]
+def _link_by_shingles(parent, later, snapshots, order, same, most, shingles, offsets, limits, threshold):  # type: ignore[no-untyped-def]
     representatives = np.empty(most, np.int64)
     held = 0
     for place in range(len(order)):
@@ -268,13 +302,17 @@ def _link_by_shingles(parent, order, same, most, shingles, offsets, limits, thre
         alike = False
         for index in range(held):
             other = representatives[index]
+            within = snapshots[other] == snapshots[page]
             its = _root(parent, other)
-            if its != root:
+            if (its != root) if within else (later[page] != other):
                 one = shingles[offsets[page] : offsets[page + 1]]
                 two = shingles[offsets[other] : offsets[other + 1]]
                 if _jaccard(one, two, limits[page], threshold) < threshold:
                     continue
-                root = _unite(parent, root, its)
+                if within:
+                    root = _unite(parent, root, its)
+                elif later[page] < 0 or other < later[page]:
+                    later[page] = other
             alike = True
         if not alike and held < most:
             representatives[held] = page

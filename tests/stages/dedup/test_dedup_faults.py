@@ -19,6 +19,7 @@ from curate.pipeline.runner import StageResult, open_runner
 from curate.pipeline.stage import Context, File, Shard, load
 from curate.pipeline.work import Call
 from curate.pipeline.workspace import Workspace
+from curate.stages.dedup import paragraph_steps
 from curate.stages.dedup import stage as dedup
 from curate.stages.dedup.config import DedupConfig
 from support import Inline
@@ -26,6 +27,7 @@ from support import Inline
 CONFIGS = [
     {"verify": "jaccard", "max_cluster": 5},
     {"components": {"in_memory": 1}, "scope": "newest-first"},
+    {"paragraphs": {"least_words": 5, "least_chars": 10}, "exact": False, "minhash": {"enabled": False}},
 ]
 
 
@@ -61,7 +63,8 @@ def run(place: Workspace, shards: list[Shard], config: dict[str, Any], engine: A
 def put(place: Workspace) -> list[Shard]:
     words = ["".join(random.Random(n).choices("abcdefgh", k=6)) for n in range(150)]
     texts = [" ".join(words[n : n + 100]) for n in range(20)] + [" ".join(words[30 * n :][:20]) for n in range(4)] * 3
-    pages = [{"id": f"p{n}", "text": text, "source": "w"} for n, text in enumerate(texts)]
+    footer = "what all pages have below"
+    pages = [{"id": f"p{n}", "text": f"{text}\n{footer}", "source": "w"} for n, text in enumerate(texts)]
     shards = []
     for number in range(4):
         key = f"s{number % 2}/{number}"
@@ -76,7 +79,8 @@ def put(place: Workspace) -> list[Shard]:
 def test_killed_within_every_step_it_completes_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(dedup, "GROUP_SHARDS", 1)
+    for planning in (dedup, paragraph_steps):
+        monkeypatch.setattr(planning, "GROUP_SHARDS", 1)
     whole, killed = Workspace(tmp_path / "whole"), Workspace(tmp_path / "killed")
     assert not run(whole, put(whole), config).failed
     shards, died = put(killed), set[str]()
@@ -90,8 +94,10 @@ def test_killed_within_every_step_it_completes_with_the_same_bytes(
         break
     assert not result.failed
     planned = {folder.name for folder in (tmp_path / "whole/dedup/steps").iterdir()} | {"remove"}
-    assert died == planned - {"links"}
-    assert ("verify" in died, "join02" in died) == ("verify" in config, "components" in config)
+    assert died == planned - {"links", "stays", "standings"}
+    assert "verify" in died
+    asked = ("components", "paragraphs")
+    assert [step in died for step in ("join02", "paragraph_owners")] == [name in config for name in asked]
     folders = ("dedup/docs", "dedup/ledger", *(f"dedup/steps/{name}" for name in planned - {"remove"}))
 
     def data(name: str) -> dict[str, str]:
@@ -100,3 +106,38 @@ def test_killed_within_every_step_it_completes_with_the_same_bytes(
 
     assert data("killed") == data("whole")
     assert result.counts.dropped
+
+
+class Recording(Inline):
+    """Says which steps had tasks to run."""
+
+    def __init__(self, ran: set[str]) -> None:
+        super().__init__()
+        self._ran = ran
+
+    def submit(self, call: Call) -> None:
+        self._ran.add(call.task.step)
+        super().submit(call)
+
+
+AFTER_LINKS = {"members", "choices", "report", "verdicts", "remove"}
+CHANGES: list[tuple[dict[str, Any], set[str]]] = [
+    ({"keep": "newest"}, AFTER_LINKS),
+    ({"verify": "signature"}, AFTER_LINKS | {"verify"}),
+    ({"verify": "signature", "verify_threshold": 0.99}, {"members", "verify", "choices", "report", "verdicts", "remove"}),
+    ({"memory_mb": 64, "components": {"in_memory": 10**6}}, set()),
+    ({"substring": {"least_bytes": 80}}, {"substrings", "remove"}),
+    ({"substring": {"least_bytes": 90}}, {"substrings", "remove"}),
+    ({"url": True}, {"urls", "url_copies"}),
+    ({"url": True, "keep": "newest"}, {"url_copies", "bands"} | AFTER_LINKS),
+]
+
+
+@pytest.mark.parametrize(("config", "steps"), CHANGES)
+def test_another_configuration_runs_what_it_changes(tmp_path: Path, config: dict[str, Any], steps: set[str]) -> None:
+    place = Workspace(tmp_path)
+    shards = put(place)
+    run(place, shards, {key: value for key, value in config.items() if key == "url" and len(config) > 1})
+    ran: set[str] = set()
+    run(place, shards, config, lambda: Recording(ran))
+    assert ran == steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,51 @@ def test_pages_are_linked_where_they_share_a_key_and_the_jaccard_similarity_reac
     sets, keys = [one for one, _ in pages], [its for _, its in pages]
     expected = leaders(sets, keys, threshold, most)
     assert linked(by_shingles(sets, keys), threshold, representatives=most).tolist() == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.tuples(*[st.integers(0, 4)] * 2)), min_size=1, max_size=12),
+    st.sampled_from(["shingles", "sketch"]),
+)
+@example([(0, (1, 0)), (0, (2, 1)), (1, (1, 1))], "sketch")
+def test_newest_first_takes_a_page_only_for_pages_of_its_snapshot_and_later_ones(
+    given: list[tuple[int, tuple[int, int]]], by: str
+) -> None:
+    """A page stays where, among the pages as new as it or newer, it is linked to none that is newer nor to one before it."""
+    ages, keys = zip(*sorted(given, key=lambda page: page[0]), strict=True)
+    count = len(ages)
+    if by == "shingles":
+        pages = by_shingles([{n} for n in range(count)], keys)
+    else:
+        pages = by_sketch(np.random.default_rng(0).integers(0, 256, (count, 8)), keys)
+    labels = linked(replace(pages, snapshots=np.array(ages, np.int32)), 0.0).tolist()
+    for page in range(count):
+        reached, waiting = {page}, [page]
+        while waiting:
+            one = waiting.pop()
+            near = [
+                n
+                for n in range(count)
+                if ages[n] <= ages[page]
+                and set(zip((0, 1), keys[n], strict=True)) & set(zip((0, 1), keys[one], strict=True))
+            ]
+            waiting += [n for n in near if n not in reached]
+            reached |= set(near)
+        assert (labels[page] == page) == (min(reached) == page)
+        assert labels[page] in reached
+        assert labels[labels[page]] == labels[page]
+
+
+def test_newest_first_an_older_page_goes_for_the_first_newer_one_that_it_is_like() -> None:
+    base = set(range(100))
+    newest = [base - set(range(12)), base - set(range(50, 62)), set(range(200, 300))]  # .79 alike
+    sets = [*newest, base, set(range(200, 310)), base | {100}, set(range(400, 500))]
+    pages = by_shingles(sets, [[1]] * len(sets))
+    assert linked(pages, 0.85).tolist() == [0, 0, 2, 0, 2, 0, 6]
+    apart = replace(pages, snapshots=np.array([0, 0, 0, 1, 1, 2, 2], np.int32))
+    assert linked(apart, 0.85).tolist() == [0, 1, 2, 0, 2, 0, 6]
+    assert linked(apart.take(np.array([1, 2, 3, 6])), 0.85).tolist() == [0, 1, 0, 3]
 
 
 @pytest.mark.parametrize(("threshold", "together"), [(0.75, True), (0.85, False)])
@@ -148,7 +194,7 @@ def test_another_keep_rule_or_verification_goes_on_from_the_signatures_and_links
     one = DedupConfig()
     other = DedupConfig(keep="longest", verify="jaccard", verify_threshold=0.9, max_cluster=99)
     again = [step.name for step in STAGE.steps if one.fingerprint(step.reads) != other.fingerprint(step.reads)]
-    assert [name for name in again if name != "url_copies"][0] == "members"  # without `url` that step has no task
+    assert next(name for name in again if name != "url_copies") == "members"  # without `url` that step has no task
     without = DedupConfig(exact=False)
     again = [step.name for step in STAGE.steps if one.fingerprint(step.reads) != without.fingerprint(step.reads)]
     assert "signatures" not in again
