@@ -14,11 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.pipeline.documents import read_batches
-from curate.pipeline.errors import UsageError
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
 from curate.stages.dedup.clusters import firsts, keep_order, order_columns
-from curate.stages.dedup.columns import lookup
+from curate.stages.dedup.columns import check_quality_column, lookup
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.ids import STANDINGS, read_shadows
 from curate.stages.dedup.linking import COMPONENTS
@@ -123,20 +122,8 @@ def _all_shingles(context: Context, members: pa.Table, config: DedupConfig) -> p
 
 def numbers(stream: IO[bytes], path: str, name: str) -> pa.ChunkedArray:
     """A column of numbers, or a number of a struct, as float64; UsageError where there is none of that name."""
+    check_quality_column(pq.read_schema(stream), path, name)
     first, *inner = name.split(".")
-    held = pq.read_schema(stream)
-    column = held.field(first).type if first in held.names else None
-    for part in inner:
-        column = (
-            column.field(part).type
-            if column is not None and pa.types.is_struct(column) and part in column.names
-            else None
-        )
-    if column is None or not (pa.types.is_integer(column) or pa.types.is_floating(column)):
-        raise UsageError(
-            f"dedup.keep: quality goes by the column {name!r}, which {path} has not as a number; name one that the documents "
-            f"have in dedup.quality_column ({', '.join(held.names)}), or choose another keep"
-        )
     values = pq.ParquetFile(stream).read(columns=[name]).column(first)  # read_table names it by its last part
     for part in inner:
         values = pc.struct_field(values, part)

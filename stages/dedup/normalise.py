@@ -144,7 +144,11 @@ def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignor
                 folded = table[byte]
                 position += 1
                 if previous == _DIGIT:
-                    if (byte == _FULL_STOP or byte == _COMMA) and not parts and _digit_at(data, position, end, table):
+                    if (
+                        ((byte == _FULL_STOP) | (byte == _COMMA))
+                        and not parts
+                        and _digit_at(data, position, end, table)
+                    ):
                         parts = 1
                         continue
                 elif folded == _DIGIT:
@@ -167,7 +171,7 @@ def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignor
                 parts = 1
                 continue
             if folded < 0x80:
-                if (folded == _SPACE or folded == _DIGIT) and folded == previous:
+                if ((folded == _SPACE) | (folded == _DIGIT)) and folded == previous:
                     continue
                 out[at] = folded
                 at += 1
@@ -176,7 +180,7 @@ def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignor
                 index = folded & np.uint32(0x7FFFFFFF)
                 for place in range(starts[index], starts[index + 1]):
                     letter = letters[place]
-                    if (letter == _SPACE or letter == _DIGIT) and letter == previous:
+                    if ((letter == _SPACE) | (letter == _DIGIT)) and letter == previous:
                         continue
                     at = _encode(out, at, letter)
                     previous = letter

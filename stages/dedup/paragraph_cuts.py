@@ -74,7 +74,9 @@ def decide(
     page = np.concatenate([(places + len(pages.rank)).astype(np.int32), page])
     index = np.concatenate([np.full(len(places), -1, np.int64), index])
     again = np.flatnonzero(_repeated(high))
-    order = again[np.lexsort((index[again], rank[again], low[again], high[again]))]
+    order = again[np.lexsort((rank[again], high[again]))]  # what is equal stays by `index`
+    if np.any((high[order][1:] == high[order][:-1]) & (low[order][1:] != low[order][:-1])):  # hashes equal by half
+        order = again[np.lexsort((rank[again], low[again], high[again]))]
     high, low, page, index = high[order], low[order], page[order], index[order]
     run = np.cumsum(new_values(high) | new_values(low)) - 1
     heads = np.flatnonzero(new_values(run))

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 import numba
 import numpy as np
 
-from curate.stages.dedup.columns import ranges
 from curate.stages.dedup.minhash import Hashes, NgramOf, Offsets, shingle_hashes
 from curate.stages.dedup.normalise import Normalised
 
@@ -41,7 +40,7 @@ class ShingleSets:
         A sample of the union of any two texts that needs no more of either (Broder 1997).
         """
         lengths = np.minimum(self.sizes, most)
-        return (self.hashes[ranges(self.offsets[:-1], lengths)] >> np.uint64(32)).astype(np.uint32), np.concatenate(
+        return (gathered(self.hashes, self.offsets[:-1], lengths) >> np.uint64(32)).astype(np.uint32), np.concatenate(
             [[0], np.cumsum(lengths)]
         )
 
@@ -71,6 +70,22 @@ def jaccard(
     out = np.empty(len(left), np.float64)
     _jaccard(one.hashes, one.offsets, left, other.hashes, other.offsets, right, out)
     return out
+
+
+def gathered(values: Any, starts: Any, lengths: Any) -> Any:
+    """values[starts[0]:starts[0] + lengths[0]], values[starts[1]: … in one array, without a number for each of them."""
+    out = np.empty(int(lengths.sum()), values.dtype)
+    _gather(values, starts, lengths, out)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather(values, starts, lengths, out):  # type: ignore[no-untyped-def]
+    at = 0
+    for place in range(len(starts)):
+        for value in range(starts[place], starts[place] + lengths[place]):
+            out[at] = values[value]
+            at += 1
 
 
 @numba.njit(cache=True, nogil=True)

@@ -9,7 +9,8 @@
     edges        a task a part        pages of several groups that share a key, linked to the smallest of them
     components   a task a scope       union-find: the cluster of every page
     join01 …     a task a block       the same for a scope of more pages than `components.in_memory`: rounds of contraction
-                                      over files, in blocks of so many pages, until a round changes nothing
+                                      over files, in blocks of so many pages, until each page is linked to the
+                                      smallest of its cluster
     stars        a task a block       the clusters that they come to
     members      a task a group       the pages of clusters of two or more, sorted into parts by cluster; and those that went
                                       before, with the cluster of the page that stays for them
@@ -220,7 +221,7 @@ def plan_edges(planning: Planning) -> list[Task]:
 
 
 def plan_join(planning: Planning) -> list[Task]:
-    """A round's tasks for the scopes that need it: of several blocks, and changed by the round before."""
+    """A round's tasks for the scopes that need it: of several blocks, and not settled by the round before."""
     tasks = []
     for scope in scopes(planning):
         if len(scope.blocks) > 1 and _settled(planning, scope) is None:
@@ -296,7 +297,7 @@ def _joined(planning: Planning, scope: Scope, number: int) -> dict[str, tuple[Fi
 
 
 def _settled(planning: Planning, scope: Scope) -> int | None:
-    """The first round that changed nothing, of those before this step; None where each changed something."""
+    """The first round after which each page is linked to the smallest of its cluster, of those before this step, or None."""
     for number in range(1, ROUNDS + 1):
         steps = (JOIN.format(number), SPREAD.format(number))
         if steps[1] not in planning.before:
@@ -484,7 +485,13 @@ STAGE = Stage(
         Step("verdicts", "curate.stages.dedup.choosing:write_verdicts", plan_verdicts, reads=LINKED),
         *edit_steps.steps(scopes),
         *paragraph_steps.steps(scopes),
-        Step("remove", "curate.stages.dedup.removal:remove", plan_remove, record_bearing=True),
+        Step(
+            "remove",
+            "curate.stages.dedup.removal:remove",
+            plan_remove,
+            record_bearing=True,
+            reads=("exact", "substring", "paragraphs"),
+        ),
     ),
     after="filter",
     disk=1.4,

@@ -29,10 +29,11 @@ import pyarrow as pa
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
 from curate.stages.dedup.clusters import first_of_all, keep_order, order_columns
-from curate.stages.dedup.columns import fixed_bytes, key_matrix, ranges
+from curate.stages.dedup.columns import fixed_bytes, key_matrix
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.members import SHINGLES, TEXT, member_schema, read_members
 from curate.stages.dedup.minhash import estimate
+from curate.stages.dedup.similarity import gathered
 from curate.stages.partitions import PartWriter
 
 Array = np.ndarray[Any, Any]
@@ -71,7 +72,7 @@ class Pages:
         if self.shingles is None or self.offsets is None or self.limits is None:
             return Pages(self.keys[rows], sketches, snapshots=snapshots)
         lengths = np.diff(self.offsets)[rows]
-        shingles = self.shingles[ranges(self.offsets[:-1][rows], lengths)]
+        shingles = gathered(self.shingles, self.offsets[:-1][rows], lengths)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return Pages(self.keys[rows], sketches, shingles, offsets, self.limits[rows], snapshots)
 
@@ -215,7 +216,7 @@ def _pages(context: Context, texts: pa.Table, config: DedupConfig) -> Pages:
         lists = piece.column("shingles").take(pa.array(held)).combine_chunks()
         offsets = lists.offsets.to_numpy().astype(np.int64)
         kept = np.minimum(np.diff(offsets), limits[its])
-        pieces.append(lists.values.to_numpy()[ranges(offsets[:-1], kept)])
+        pieces.append(gathered(lists.values.to_numpy(), offsets[:-1], kept))
         lengths[its] = kept
         rows.append(its)
     read = np.concatenate(rows)
@@ -224,7 +225,7 @@ def _pages(context: Context, texts: pa.Table, config: DedupConfig) -> Pages:
     starts = np.zeros(len(documents), np.int64)
     starts[read] = np.concatenate([[0], np.cumsum(lengths[read])])[:-1]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Pages(keys, None, found[ranges(starts, lengths)], offsets, limits, snapshots)
+    return Pages(keys, None, gathered(found, starts, lengths), offsets, limits, snapshots)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -59,9 +59,9 @@ def test_what_was_kept_and_what_went_for_which_reason_is_there(synthetic: Any) -
     counts = made.manifest("dedup")["counts"]
     _, page = read(made.workspace)
     share = f"{100 * counts['kept'] / counts['records']:.1f}%"
-    assert f"kept {counts['kept']:,} ({share})" in text(page)
-    assert f"near_duplicate {counts['dropped']['near_duplicate']:,} (" in text(page)
-    assert "pages in clusters 200" in text(page)
+    assert f"kept{counts['kept']:,} ({share})" in text(page)
+    assert f"near_duplicate{counts['dropped']['near_duplicate']:,} (" in text(page)
+    assert "pages in clusters200" in text(page)
 
 
 def test_the_curve_of_the_parameters_is_drawn(synthetic: Any) -> None:

@@ -440,6 +440,27 @@ def test_verified_links_are_of_pages_that_are_alike(tmp_path: Path, verify: str)
 
 
 @pytest.mark.parametrize(
+    ("minhash", "count"),
+    [
+        ({"bands": 40, "rows": 1}, 6000),  # more shingles than are compared
+        ({"bands": 40, "rows": 1, "hash_bits": 64}, 300),
+        ({"bands": 40, "rows": 1, "ngram_of": "characters", "ngram": 9}, 300),
+        ({"bands": 1, "rows": 1}, 300),
+    ],
+)
+def test_whatever_a_shingle_is_pages_go_by_the_true_similarity_of_their_texts(
+    tmp_path: Path, minhash: dict[str, Any], count: int
+) -> None:
+    long = words(4, 2 * count)
+    texts = [" ".join(long[start : start + count]) for start in (0, count // 20, count // 4)]  # .90, .60 like the first
+    pages = [page(f"p{n}", made, n) for n, made in enumerate(texts)]
+    result = run(tmp_path, split(pages, 3), minhash=minhash, verify="jaccard", verify_threshold=0.8)
+    found = {"p1": "p0"} if minhash["bands"] > 1 else result.kept_ids
+    assert result.kept_ids == found
+    assert set(found.items()) <= {("p1", "p0")}
+
+
+@pytest.mark.parametrize(
     "config",
     [{"verify": "jaccard"}, {"verify": "signature"}, {"max_cluster": 3}, {"scope": "newest-first", "keep": "longest"}],
 )

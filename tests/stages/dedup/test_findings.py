@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from dedup_runs import run_dedup
 
 from curate.pipeline.cli import main
-from curate.pipeline.documents import DOCUMENT
-from curate.pipeline.progress import open_display
-from curate.pipeline.recipe import Recipe, RecipeHead, RunConfig
-from curate.pipeline.runner import open_runner
-from curate.pipeline.stage import File, Shard
+from curate.pipeline.errors import UsageError
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.findings import cluster_line, opening, reports, warnings
 from curate.stages.dedup.stage import STAGE
-from support import Inline
 
 
 def report(**facts: Any) -> dict[str, Any]:
@@ -35,14 +28,7 @@ def report(**facts: Any) -> dict[str, Any]:
 def run(place: Workspace, config: DedupConfig, *, as_json: bool) -> str:
     """A run of dedup over two copies of a text and another, in this process; gives what its display shows."""
     pages = [{"id": str(n), "text": "a text of some words that are the same" if n else "another"} for n in range(3)]
-    with place.create("filter/docs/s/a.parquet") as sink:
-        pq.write_table(pa.Table.from_pylist(pages, schema=DOCUMENT), sink)
-    shown = io.StringIO()
-    recipe = Recipe(RecipeHead(run=RunConfig(attempts=1)), {"dedup": config})
-    with open_runner(place, recipe, Inline, open_display(as_json=as_json, stream=shown)) as runner:
-        assert not runner.run(STAGE, [Shard("s/a", File("filter/docs/s/a.parquet", sink.sha256, sink.size), 3)]).failed
-    place.write_bytes("recipe.yaml", recipe.to_yaml().encode())
-    return shown.getvalue()
+    return run_dedup(place, {"s/a": pages}, config, as_json=as_json)
 
 
 def curve(bands: int, rows: int) -> str:
@@ -87,6 +73,12 @@ def test_a_recipe_is_shown_with_what_its_parameters_find_and_is_still_a_recipe(t
     (tmp_path / "r.yaml").write_text(done.output)
     again = CliRunner().invoke(main, ["recipes", "show", str(tmp_path / "r.yaml"), "--resolved"])
     assert again.output == done.output
+
+
+def test_a_quality_column_that_is_not_there_is_refused_before_any_page_is_signed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none named 'confidnce'.*did you mean 'confidence'"):
+        run(Workspace(tmp_path), DedupConfig(keep="quality", quality_column="confidnce"), as_json=True)
+    assert not list(tmp_path.glob("dedup/steps/signatures/**/*.parquet"))
 
 
 def test_status_says_how_many_clusters_there_are(tmp_path: Path) -> None:

@@ -228,13 +228,15 @@ def test_where_the_page_of_an_id_goes_too_the_ledger_names_the_one_that_stays_fo
         page("same id", "b", own(2), 2),
         page("alone", "c", own(3), 0, offset=7),
         page("again", "c", own(4), 1),
+        page("twin", "d", own(3), 1),
     ]
-    for number, order in enumerate(itertools.islice(itertools.permutations(range(5)), 0, 120, 17)):
+    for number, order in enumerate(itertools.islice(itertools.permutations(range(6)), 0, 720, 151)):
         folder = tmp_path / str(number)
         done = run(folder, {f"s/{place}": [pages[n]] for place, n in enumerate(order)})
         assert story(folder, done) == (
-            {("s", "first"): 3, ("s", "alone"): 2},
+            {("s", "first"): 3, ("s", "alone"): 3},
             {
+                ("s", "twin"): ("exact_duplicate", "c"),
                 ("s", "copy"): ("exact_duplicate", "a"),
                 ("s", "same id"): ("duplicate_id", "a"),
                 ("s", "again"): ("duplicate_id", "c"),

@@ -68,7 +68,9 @@ def test_strings_of_any_layout_are_taken(texts: Any) -> None:
     assert (made[0] == made[2]).all() and (made[[1, 3]] == 2**32 - 1).all() and (made[0] != made[1]).all()
 
 
-@pytest.mark.parametrize("texts", ["one text", b"bytes", ["a", 1], ["a", float("nan")], pa.array([1]), pa.array([b"a"])])
+@pytest.mark.parametrize(
+    "texts", ["one text", b"bytes", ["a", 1], ["a", float("nan")], pa.array([1]), pa.array([b"a"])]
+)
 def test_what_is_no_strings_is_refused(texts: Any) -> None:
     for function in (signatures, deduplicate):
         with pytest.raises(TypeError, match="texts are"):
@@ -133,23 +135,34 @@ def test_where_nothing_shares_a_band_there_is_nothing_to_verify() -> None:
 
 
 def test_verified_texts_of_several_chunks_are_those_of_one() -> None:
-    texts = overlapping(12, [0.95, 0.8])
-    texts = [*texts[::2], *texts[1::2]]
+    """Also where texts that share no band with any lie among them."""
+    groups, alone = overlapping(12, [0.95, 0.8]), overlapping(28, [])[16:]
+    texts = [*alone[:2], *groups[::2], *alone[2:], *groups[1::2]]
     expected = deduplicate(texts, bands=60, rows=2, verify=0.8)
     cut = pa.chunked_array([texts[:5], [], texts[5:6], texts[6:30], texts[30:]], pa.string())
     assert deduplicate(cut, bands=60, rows=2, verify=0.8).tolist() == expected.tolist()
-    assert len(set(expected.tolist())) == 24
+    assert len(set(expected.tolist())) == 12 + 24
+    for one, other in enumerate(expected.tolist()):
+        assert one == other or true_similarity(texts[one], texts[other]) >= 0.8
 
 
 @pytest.mark.parametrize(
-    ("verify", "minhash"), [(None, {}), (None, {"hash_bits": 64, "ngram_of": "characters"}), (0.8, {"bands": 60, "rows": 2})]
+    ("verify", "minhash"),
+    [(None, {}), (None, {"hash_bits": 64, "ngram_of": "characters"}), (0.8, {"bands": 60, "rows": 2})],
 )
 def test_it_is_the_answer_of_the_stage(tmp_path: Path, verify: float | None, minhash: dict[str, Any]) -> None:
     texts: list[str | None] = [*overlapping(20, [0.97, 0.9, 0.8]), "few words", "", None, "Few words!", LONG]
     texts = [*texts[::3], *texts[1::3], *texts[2::3]]
     day = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
     pages = [
-        {"id": f"{n:03d}", "text": text, "date": day + datetime.timedelta(n), "snapshot": "s", "source": "w", "offset": n}
+        {
+            "id": f"{n:03d}",
+            "text": text,
+            "date": day + datetime.timedelta(n),
+            "snapshot": "s",
+            "source": "w",
+            "offset": n,
+        }
         for n, text in enumerate(texts)
     ]
     place, shards = Workspace(tmp_path), []

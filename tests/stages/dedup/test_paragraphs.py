@@ -26,11 +26,14 @@ from curate.stages.dedup import paragraph_steps, paragraphs
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.edit_config import ParagraphConfig
 from curate.stages.dedup.stage import STAGE
+from curate.stages.extract.config import ExtractConfig
+from curate.stages.filter.config import FilterConfig
 from support import rows, run_stage
 
 Page = dict[str, Any]
 Lost = list[set[int]]
 """For each text the numbers of the units that go."""
+SECTIONS = {"extract": ExtractConfig, "filter": FilterConfig, "dedup": DedupConfig}
 LINES = ParagraphConfig(least_words=3, least_chars=10)
 SENTENCES = ParagraphConfig(unit="sentence", span=3, least_words=1, least_chars=10)
 
@@ -165,7 +168,7 @@ def corpus(seed: int, config: ParagraphConfig, pages: int = 24) -> list[Page]:
     units = [" ".join(chosen.choices(WORDS, k=chosen.randint(1, 6))) for _ in range(30)]
     if config.unit == "sentence":  # no part without a letter, no full stop before a small one
         units = [f"A{unit}" for unit in units]
-    ends, gaps = (("", ["\n", "\n\n", " \n"]) if config.unit == "line" else (".", [" ", " ", "\n", "\n\n"]))
+    ends, gaps = ("", ["\n", "\n\n", " \n"]) if config.unit == "line" else (".", [" ", " ", "\n", "\n\n"])
     made = []
     for number in range(pages):
         at = [chosen.randrange(len(units)) for _ in range(chosen.randint(0, 3))]
@@ -176,7 +179,9 @@ def corpus(seed: int, config: ParagraphConfig, pages: int = 24) -> list[Page]:
     return [*made, page("null", None, 1), page("blank", " \n\n", 1)]
 
 
-unit_texts = st.lists(st.sampled_from(["aa bb", "bb aa", "aa", "Aa  BB!", "cc 12", "cc 7", "*", "é aa", "dd ee ff"]), max_size=6)
+unit_texts = st.lists(
+    st.sampled_from(["aa bb", "bb aa", "aa", "Aa  BB!", "cc 12", "cc 7", "*", "é aa", "dd ee ff"]), max_size=6
+)
 CONFIGS = [
     LINES.model_copy(update={"least_words": 2}),
     LINES.model_copy(update={"least_words": 1, "within_pages": False}),
@@ -187,7 +192,7 @@ CONFIGS = [
 ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(unit_texts, max_size=4), st.sampled_from(CONFIGS), st.randoms(use_true_random=False))
 @example([["aa"] * 5], SENTENCES, random.Random(0))
 def test_paragraphs_are_those_of_the_definition(
@@ -278,7 +283,9 @@ def test_hashes_that_agree_in_their_first_half_are_told_apart(tmp_path: Path, mo
 
 def test_pages_without_an_id_keep_one_copy_of_what_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = "one two three four five"
-    pages = [page(None, f"{line}\n{own}", url=own) for own in ("nothing but mine", "something of mine", "a third of these")]
+    pages = [
+        page(None, f"{line}\n{own}", url=own) for own in ("nothing but mine", "something of mine", "a third of these")
+    ]
     outcomes = []
     for number, order in enumerate([(0, 1, 2), (2, 0, 1), (1, 2, 0)]):
         with monkeypatch.context() as patch:
@@ -303,7 +310,11 @@ def test_pages_that_go_as_copies_keep_nothing(tmp_path: Path) -> None:
 
 def test_a_short_page_that_keeps_a_copy_for_another_stays(tmp_path: Path) -> None:
     line, other = "one two three four five", "six seven eight nine"
-    pages = [page("a", f"{line} x\n{other}", 1), page("b", f"{line}\n{other}", 2), page("c", f"{line}\nsomething long", 3)]
+    pages = [
+        page("a", f"{line} x\n{other}", 1),
+        page("b", f"{line}\n{other}", 2),
+        page("c", f"{line}\nsomething long", 3),
+    ]
     kept, ledger, _ = run(tmp_path, {"s/a": pages}, LINES.model_copy(update={"least_chars": 30}))
     assert kept["b"] == line and [(row["id"], row["kept_id"]) for row in ledger] == [("c", "b")]
 
@@ -322,7 +333,9 @@ def test_a_page_whose_copy_is_taken_apart_by_earlier_pages_is_not_kept_for_it(tm
 
 
 def test_a_page_of_one_line_again_and_again_goes_without_a_page_that_keeps_it(tmp_path: Path) -> None:
-    (row,) = run(tmp_path, {"s/a": [page("a", "buy it now\n" * 1000, 1)]}, LINES.model_copy(update={"least_chars": 20}))[1]
+    (row,) = run(
+        tmp_path, {"s/a": [page("a", "buy it now\n" * 1000, 1)]}, LINES.model_copy(update={"least_chars": 20})
+    )[1]
     assert (row["reason"], row["kept_id"], row["value"], row["threshold"]) == ("paragraph_duplicate", None, 10, 20)
     assert row["detail"] == f"{999 * 11 + 1} bytes stand elsewhere"
 
@@ -358,4 +371,28 @@ def test_a_line_that_all_pages_have_again_and_again_is_one_like_any_other(
 def test_paragraphs_and_substrings_in_one_recipe_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("name: mine\ndedup:\n  paragraphs: {}\n  substring: {}\n")
     with pytest.raises(UsageError, match="paragraphs and substring both take repeats out of the same texts"):
-        load_recipe(str(tmp_path / "mine.yaml"), {"dedup": DedupConfig})
+        load_recipe(str(tmp_path / "mine.yaml"), SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("c4", {"unit": "sentence", "span": 3, "least_words": 1, "within_pages": True, "least_chars": 1}),
+        ("dolma1", {"unit": "line", "span": 1, "least_words": 1, "within_pages": True, "least_chars": 1}),
+        ("dolma3", None),
+        ("fineweb", None),
+    ],
+)
+def test_recipes_compare_the_paragraphs_that_their_papers_say(name: str, published: dict[str, Any] | None) -> None:
+    section = load_recipe(name, SECTIONS).section("dedup")
+    assert (section.paragraphs and section.paragraphs.model_dump()) == published
+    assert section.url == (name == "dolma1") and section.everywhere == (name != "fineweb")
+    assert (section.substring and (section.substring.least_bytes, section.substring.bridge)) == (
+        (500, 0.8) if name == "dolma3" else None
+    )
+
+
+def test_dolma_3_is_deduplicated_as_its_report_says() -> None:
+    section = load_recipe("dolma3", SECTIONS).section("dedup")
+    assert (section.minhash.bands, section.minhash.rows, section.minhash.ngram) == (26, 11, 5)
+    assert (section.verify, section.verified_from, section.keep) == ("jaccard", 0.8, "newest")

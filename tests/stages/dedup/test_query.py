@@ -19,20 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from click.testing import CliRunner
+from dedup_runs import run_dedup
 
 from curate.pipeline import commands_dedup
 from curate.pipeline.commands_dedup import dedup
-from curate.pipeline.documents import DOCUMENT
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.progress import open_display
-from curate.pipeline.recipe import Recipe, RecipeHead, RunConfig
-from curate.pipeline.runner import open_runner
-from curate.pipeline.stage import File, Shard
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.query import near_copies
-from curate.stages.dedup.stage import STAGE
-from support import Inline, rows
+from support import rows
 
 Page = dict[str, Any]
 
@@ -54,16 +49,8 @@ def page(id: str, text: str | None, day: int | None = 1, **more: Any) -> Page:
 
 def put(place: Workspace, shards: Mapping[str, Sequence[Page]], **config: Any) -> DedupConfig:
     """A finished run of dedup on these pages."""
-    files = []
-    for key, pages in shards.items():
-        with place.create(f"filter/docs/{key}.parquet") as sink:
-            pq.write_table(pa.Table.from_pylist(list(pages), schema=DOCUMENT), sink)
-        files.append(Shard(key, File(f"filter/docs/{key}.parquet", sink.sha256, sink.size), len(pages)))
     section = DedupConfig(**config)
-    recipe = Recipe(RecipeHead(run=RunConfig(attempts=1)), {"dedup": section})
-    with open_runner(place, recipe, Inline, open_display(as_json=True, stream=io.StringIO())) as runner:
-        assert not runner.run(STAGE, files).failed
-    place.write_bytes("recipe.yaml", recipe.to_yaml().encode())
+    run_dedup(place, shards, section)
     return section
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.minhash import band_keys, sign_hashes
 from curate.stages.dedup.stage import STAGE
-from curate.stages.dedup.verify import Pages, linked, verified
+from curate.stages.dedup.verify import REPRESENTATIVES, Pages, linked, verified
 
 
 def by_shingles(sets: Sequence[set[int]], keys: Sequence[Sequence[int]], limit: int = 4096) -> Pages:
@@ -140,6 +142,29 @@ def test_what_fails_against_the_first_of_a_bucket_is_compared_with_the_next_up_t
     for most in (1, 2, 3, 4):
         expected = [n % 4 if n % 4 < most else n for n in range(12)]
         assert linked(pages, 0.7, representatives=most).tolist() == expected
+
+
+def test_of_clusters_near_the_threshold_few_removals_are_lost_to_the_bound_on_comparisons() -> None:
+    """40 clusters of 30 pages of 200 shingles, alike by .75 to .85, against every two pages of a bucket compared at .8."""
+    rng = np.random.default_rng(0)
+    sets = []
+    for _ in range(40):
+        own, alike = rng.integers(0, 2**64, 200, np.uint64), rng.uniform(0.75, 0.85)
+        share = np.sqrt(2 * alike / (1 + alike))
+        sets += [np.where(rng.random(200) < share, own, rng.integers(0, 2**64, 200, np.uint64)) for _ in range(30)]
+    keys = band_keys(sign_hashes(np.concatenate(sets), np.arange(len(sets) + 1) * 200, 112, 1), 14, 8)
+    pages = by_shingles([set((one >> np.uint64(32)).tolist()) for one in sets], keys.tolist())
+    every = 0
+    for start in range(0, len(sets), 30):
+        inside = pages.take(np.arange(start, start + 30))
+        alone = [set(one.tolist()) for one in sets[start : start + 30]]
+        labels = list(range(30))
+        for one, other in itertools.combinations(range(30), 2):
+            if (inside.keys[one] == inside.keys[other]).any() and similarity(alone[one], alone[other]) >= 0.8:
+                labels = [labels[one] if label == labels[other] else label for label in labels]
+        every += 30 - len(set(labels))
+    lost = [1 - (linked(pages, 0.8, most) != np.arange(len(sets))).sum() / every for most in (REPRESENTATIVES, 1)]
+    assert 0 <= lost[0] < 0.05 < lost[1]
 
 
 def test_a_bucket_of_many_different_pages_is_no_matter_of_all_pairs() -> None:
