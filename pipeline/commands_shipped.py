@@ -51,7 +51,7 @@ def _resolved(recipe: Recipe) -> Iterator[str]:
 
     yield recipe.to_yaml()
     for name in session.ORDER:
-        for line in session.stage(name).opening(recipe.section(name)):
+        for line in session.stage(name).notes(recipe.section(name)):
             yield f"# {name}: {line}\n"
 
 

@@ -106,7 +106,7 @@ class Runner:
             tasks=result.tasks, reused=result.reused, failed=len(result.failed),
         )  # fmt: skip
         if result.published:
-            for line in stage.closing(self.workspace, config):
+            for line in stage.warnings(self.workspace, config):
                 self.display.event("warning", stage=stage.name, message=f"warning: {line}")
         return result
 
@@ -122,7 +122,7 @@ class Runner:
         self.display.event(
             "stage_started", stage=stage.name, shards=len(shards), disk_estimate=estimate, disk_free=free
         )
-        for line in stage.opening(config):
+        for line in stage.notes(config):
             self.display.event("note", stage=stage.name, message=f"{stage.name}: {line}")
         if free is not None and estimate > free:
             self.display.event("warning", message=f"warning: {stage.name} may need more disk than is free")

@@ -127,10 +127,18 @@ class Stage:
     disk: float = 1.0
     seeded: bool = False
     """Whether the recipe's seed changes the output; where not, tasks see seed 0 and another seed runs nothing again."""
-    opening: Callable[[Any], Iterable[str]] = lambda config: ()
-    """What a run is told before the stage begins: lines for a person, from the stage's configuration."""
-    closing: Callable[[Workspace, Any], Iterable[str]] = lambda workspace, config: ()
-    """What a run is warned of when the stage is done: lines for a person, from what it left."""
+    opening: str = ""
+    """Import path of a function (config) that gives what a run is told before the stage begins: lines for a person."""
+    closing: str = ""
+    """Import path of a function (workspace, config) that gives what a run is warned of when the stage is done."""
+
+    def notes(self, config: Any) -> Iterable[str]:
+        """What `opening` says."""
+        return load(self.opening)(config) if self.opening else ()
+
+    def warnings(self, workspace: Workspace, config: Any) -> Iterable[str]:
+        """What `closing` says."""
+        return load(self.closing)(workspace, config) if self.closing else ()
 
 
 class Context:

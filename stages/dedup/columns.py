@@ -30,13 +30,6 @@ def key_matrix(column: pa.ChunkedArray, width: int) -> Array:
     return _whole(column).flatten().to_numpy().reshape(-1, width)
 
 
-def ranges(starts: Array, lengths: Array) -> Array:
-    """starts[0] … starts[0] + lengths[0] - 1, starts[1] … in one array."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
-
-
 def lookup(among: Array, values: Array) -> tuple[Array, Array]:
     """Where each value stands in an ascending array, and whether it is there; the place of one that is not means nothing."""
     places = np.minimum(np.searchsorted(among, values), max(len(among) - 1, 0))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from curate.pipeline.errors import CurateError
-from curate.pipeline.markers import read_manifest
 from curate.pipeline.progress import number_of
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup.config import DedupConfig
@@ -40,6 +39,8 @@ def opening(config: DedupConfig) -> Iterator[str]:
 
 def reports(workspace: Workspace, everywhere: bool) -> list[Report]:
     """The figures of each scope of the last run, sorted by name; none where dedup has not come to its end."""
+    from curate.pipeline.markers import read_manifest
+
     manifest = read_manifest(workspace, "dedup")
     if manifest is None or manifest.get("finished") is False:
         return []

@@ -40,7 +40,6 @@ from curate.pipeline.errors import Incomplete
 from curate.pipeline.stage import Done, File, Planning, Stage, Step, Task
 from curate.stages.dedup import edit_steps, exact_steps, paragraph_steps
 from curate.stages.dedup.config import DedupConfig
-from curate.stages.dedup.findings import closing, opening
 from curate.stages.planning import GROUP_SHARDS, consecutive, finished, outputs
 
 BYTES_A_KEY = 128
@@ -495,6 +494,6 @@ STAGE = Stage(
     ),
     after="filter",
     disk=1.4,
-    opening=opening,
-    closing=closing,
+    opening="curate.stages.dedup.findings:opening",
+    closing="curate.stages.dedup.findings:closing",
 )

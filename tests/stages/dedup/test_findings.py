@@ -93,7 +93,7 @@ def test_a_large_cluster_of_unlike_pages_is_warned_of_at_the_end_and_in_status(t
     place.write_json("dedup/steps/report/s.json", report())
     done = CliRunner().invoke(main, ["status", "--workspace", str(tmp_path)])
     assert "warning: 2,000 of 4,000 pages of s are one cluster" in done.output and "dedup.verify=jaccard" in done.output
-    (said,) = STAGE.closing(place, DedupConfig())
+    (said,) = STAGE.warnings(place, DedupConfig())
     assert said.startswith("dedup: 2,000 of 4,000 pages of s are one cluster")
 
 
