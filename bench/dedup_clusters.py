@@ -74,7 +74,7 @@ def loss(threshold: float, seed: int) -> dict[str, Any]:
     keys = band_keys(signed, 14, 8)
     shingles = np.concatenate([np.sort((one >> np.uint64(32)).astype(np.uint32)) for one in sets])
     pages = {
-        "jaccard": Pages(keys, None, shingles, offsets, np.full(len(sets), 4096)),
+        "jaccard": Pages(keys, None, shingles, np.column_stack([offsets[:-1], offsets[1:]]), np.full(len(sets), 4096)),
         "signature": Pages(keys, sketch(signed)),
     }
     every = _all_pairs(np.array(cluster), keys, hashes, offsets, threshold)

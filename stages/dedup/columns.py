@@ -52,6 +52,13 @@ def _numbers(kind: pa.DataType, name: str) -> list[str]:
     return [name] if pa.types.is_integer(kind) or pa.types.is_floating(kind) else []
 
 
+def parts_of(labels: Array, parts: int) -> Array:
+    """The part of each cluster, by a hash of its label (Fibonacci's): labels themselves have a pattern, as pairs of neighbours
+    that are all even."""
+    mixed = labels.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)
+    return (mixed % np.uint64(parts)).astype(np.int64)
+
+
 def _whole(column: pa.ChunkedArray) -> Any:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):

@@ -101,7 +101,12 @@ def _verified(
     sets = [shingle_sets(part, ngram, of).lowest(SHINGLES) for part in _normalised(texts, documents)]
     shingles = np.concatenate([np.zeros(0, np.uint32), *(hashes for hashes, _ in sets)])
     offsets = np.cumsum(np.concatenate([[0], *(np.diff(ends) for _, ends in sets)]))
-    pages = Pages(keys, shingles=shingles, offsets=offsets, limits=np.full(len(documents), SHINGLES))
+    pages = Pages(
+        keys,
+        shingles=shingles,
+        spans=np.column_stack([offsets[:-1], offsets[1:]]),
+        limits=np.full(len(documents), SHINGLES),
+    )
     return documents[linked(pages, least)]
 
 

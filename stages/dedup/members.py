@@ -6,6 +6,7 @@ They lie in many shards, and the answers go back by shard (`verdicts`): two shuf
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -17,14 +18,14 @@ from curate.pipeline.documents import read_batches
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
 from curate.stages.dedup.clusters import firsts, keep_order, order_columns
-from curate.stages.dedup.columns import check_quality_column, lookup
+from curate.stages.dedup.columns import check_quality_column, lookup, parts_of
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.ids import STANDINGS, read_shadows
 from curate.stages.dedup.linking import COMPONENTS
 from curate.stages.dedup.normalise import normalised_batches
 from curate.stages.dedup.signing import signature_schema
-from curate.stages.dedup.similarity import shingle_sets
-from curate.stages.partitions import PartWriter, read_part
+from curate.stages.dedup.similarity import Growing, gathered, shingle_sets
+from curate.stages.partitions import PartWriter, by_part, read_part
 
 STANDINGS_AT = pa.schema([("label", pa.int64()), *STANDINGS])
 """The pages that go for their id or URL, each with the cluster of the page that stays for it; where that one is in none, its
@@ -33,6 +34,8 @@ TEXT = ("hash_high", "hash_low")
 """Equal for pages of the same normalised text."""
 SHINGLES = 4096
 """Shingles of a text that are compared: those with the lowest hashes."""
+_ROW_GROUP = 1 << 21
+"""Shingles in a row group, about: Parquet's writer and reader take several times its 8 MB, and no more."""
 
 
 def member_schema(config: DedupConfig) -> pa.Schema:
@@ -77,13 +80,21 @@ def write_members(context: Context) -> Counts:
         pieces.append(piece.select(columns))
         context.progress(params["rows"][shard])
     members = pa.table([*found.columns, *pa.concat_tables(pieces).columns], names=schema.names[: len(columns) + 2])
-    if config.verify == "jaccard":
-        members = members.append_column("shingles", _all_shingles(context, members, config))
-    with context.create("members") as output, PartWriter(output, schema) as writer:
-        writer.scatter(members, members.column("label").to_numpy() % params["parts"])
+    del pieces
+    parts = parts_of(members.column("label").to_numpy(), params["parts"])
+    shingles = _all_shingles(context, members, config) if config.verify == "jaccard" else None
+    # hashes do not come again: a dictionary of them is only made to be thrown away
+    repeated = [name for name in schema.names if name not in ("bands", "shingles")]
+    with context.create("members") as output, PartWriter(output, schema, use_dictionary=repeated) as writer:
+        if shingles is None:
+            writer.scatter(members, parts)
+        else:
+            for part, rows in by_part(parts):
+                for some in shingles.cut(rows):
+                    writer.write(part, members.take(pa.array(some)).append_column("shingles", shingles.take(some)))
     standings = _standings(context, found)
     with context.create("standings") as output, PartWriter(output, STANDINGS_AT) as writer:
-        writer.scatter(standings, standings.column("label").to_numpy() % params["parts"])
+        writer.scatter(standings, parts_of(standings.column("label").to_numpy(), params["parts"]))
     records = sum(params["rows"])
     return Counts(records=records, kept=records)
 
@@ -108,16 +119,41 @@ def _by_shard(context: Context, documents: Any) -> Iterator[tuple[int, Any]]:
         base += rows
 
 
-def _all_shingles(context: Context, members: pa.Table, config: DedupConfig) -> pa.Array:
-    """The column `shingles` of a group's members: of each text once, with the page that comes first."""
+@dataclass(frozen=True)
+class _Shingles:
+    """The column `shingles` of some rows: those of row i are `values[starts[i]:starts[i] + sizes[i]]`, null unless `held`."""
+
+    values: Any
+    starts: Any
+    sizes: Any
+    held: Any
+
+    def take(self, rows: Any) -> pa.Array:
+        """The column of these rows."""
+        sizes = self.sizes[rows]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        values = gathered(self.values, self.starts[rows], sizes)
+        return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=pa.array(~self.held[rows]))
+
+    def cut(self, rows: Any) -> list[Any]:
+        """The rows in pieces of about `_ROW_GROUP` shingles."""
+        before = np.cumsum(self.sizes[rows]) - self.sizes[rows]
+        return np.split(rows, np.flatnonzero(np.diff(before // _ROW_GROUP)) + 1)
+
+
+def _all_shingles(context: Context, members: pa.Table, config: DedupConfig) -> _Shingles:
+    """The shingles of a group's members: of each text once, with the page that comes first."""
     documents = members.column("document").to_numpy()
     chosen = np.sort(firsts(members, keep_order(config.keep, config.scope), TEXT).column("document").to_numpy())
-    made = [pa.array([], pa.large_list(pa.uint32()))]
+    values, sizes = Growing(np.uint32), [np.zeros(0, np.int64)]
     for shard, rows in _by_shard(context, chosen):
         with context.open(context.task.inputs["docs"][shard]) as stream:
-            made.extend(_shingles(stream, rows, config))
+            for hashes, offsets in _shingles(stream, rows, config):
+                values.extend(hashes)
+                sizes.append(np.diff(offsets))
     places, held = lookup(chosen, documents)
-    return pa.concat_arrays(made).take(pa.array(places, mask=~held))
+    found = np.concatenate([*sizes, [0]])  # a last one for no text at all
+    return _Shingles(values.whole(), (np.cumsum(found) - found)[places], np.where(held, found[places], 0), held)
 
 
 def numbers(stream: IO[bytes], path: str, name: str) -> pa.ChunkedArray:
@@ -130,14 +166,13 @@ def numbers(stream: IO[bytes], path: str, name: str) -> pa.ChunkedArray:
     return values.cast(pa.float64())
 
 
-def _shingles(stream: IO[bytes], rows: Any, config: DedupConfig) -> Iterator[pa.Array]:
-    """The shingles of some of a shard's texts, ascending."""
+def _shingles(stream: IO[bytes], rows: Any, config: DedupConfig) -> Iterator[tuple[Any, Any]]:
+    """The shingles of some of a shard's texts, ascending, and their offsets."""
     first = 0
     for batch in read_batches(stream, ("text",)):
         start, end = np.searchsorted(rows, [first, first + batch.num_rows]).tolist()
         for part in normalised_batches(batch.column("text").take(pa.array(rows[start:end] - first))):
-            hashes, offsets = shingle_sets(part, config.minhash.ngram, config.minhash.ngram_of).lowest(SHINGLES)
-            yield pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(hashes))
+            yield shingle_sets(part, config.minhash.ngram, config.minhash.ngram_of).lowest(SHINGLES)
         first += batch.num_rows
 
 

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from curate.pipeline.stage import Context, Task
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup.clusters import Clusters, first_of_all, firsts, keep_order, links
+from curate.stages.dedup.columns import parts_of
 from curate.stages.dedup.linking import EDGES, write_components
 from curate.stages.partitions import PartWriter, read_part
 
@@ -187,3 +188,8 @@ def test_large_parts_are_read_in_pieces_and_must_be_written_in_one_go(monkeypatc
             writer.write(3, rows)
     assert [piece.num_rows for piece in read_part(sink, 3)] == [10, 10, 5, 1]
     assert [piece.num_rows for piece in read_part(sink, 5)] == [10, 10, 5]
+
+
+def test_clusters_of_neighbours_in_pairs_fill_all_parts_alike() -> None:
+    sizes = np.bincount(parts_of(np.arange(0, 200_000, 2), 7), minlength=7)
+    assert len(sizes) == 7 and sizes.min() > 0.9 * sizes.max()
