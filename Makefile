@@ -17,7 +17,8 @@ demo: $(VENV)/.demo ## sample pages -> extract -> filter -> dedup -> classify ->
 	@DEMO="$(DEMO)" CURATE="$(CURATE)" sh bench/demo.sh
 
 test: $(VENV)/.dev ## every test but the long ones (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/compile_kernels.py
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-all: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest -m ''
