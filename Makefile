@@ -17,7 +17,8 @@ demo: $(VENV)/.demo ## sample pages -> extract -> filter -> dedup -> classify ->
 	@DEMO="$(DEMO)" CURATE="$(CURATE)" sh bench/demo.sh
 
 test: $(VENV)/.dev ## every test but the long ones (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/compile_kernels.py
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-all: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest -m ''
@@ -65,9 +66,11 @@ bench-extract: $(VENV)/.dev ## accuracy and time of every extraction engine (DAT
 bench-filter: $(VENV)/.dev ## ms a document by signal, decisions, PII, re-threshold (DATA=archives PEER=a Python with datatrove and spaCy)
 	$(BIN)/python bench/filter.py "$(DATA)" --docs $(if $(PEER),--peer-python "$(PEER)")
 
-bench-dedup: $(VENV)/.dev ## signature speed, recall by similarity, precision (PEER=a Python with rensa and datasketch)
+bench-dedup: $(VENV)/.dev ## signature speed, recall, precision, clusters of 100M pages, hostile pages (PEER=a Python with rensa and datasketch)
 	$(BIN)/python bench/dedup.py $(if $(PEER),--peer-python "$(PEER)")
 	$(BIN)/python bench/dedup_sketches.py
+	$(BIN)/python bench/dedup_clusters.py
+	$(BIN)/python bench/dedup_adversarial.py
 
 bench-classify: $(VENV)/.dev ## how good the classifiers are and what they cost (DATA=archives VECTORS=file to keep, QUICK=1)
 	$(BIN)/python bench/classify.py "$(DATA)" $(if $(VECTORS),--vectors "$(VECTORS)") $(if $(QUICK),--quick)

@@ -1,44 +1,50 @@
-"""Clusters: what verification loses, union-find over 100M pages from disk, and what an adversary may send.
+"""Clusters: what verification loses, union-find from disk over 10M and 100M pages, and rounds over files for 10M.
 
-    python bench/dedup_clusters.py loss
-    python bench/dedup_clusters.py scale --pages 100000000 --links 300000000
-    python bench/dedup_clusters.py blocks --pages 10000000 --links 30000000 --in-memory 2000000
-    python bench/dedup_clusters.py adversarial --pages 1000000
+    python bench/dedup_clusters.py                                    # writes bench/results/dedup_clusters.json
+    python bench/dedup_clusters.py --only scale --pages 1000000 10000000
 
-Each prints JSON; seconds and the largest resident memory are those of a process that does nothing else.
+Links are made, three a page, and lie on disk as the step `edges` leaves them: by the larger page, or shuffled, which is
+harder. Each task runs by itself in a process of its own, which says its seconds, its CPU seconds and the most memory that it
+held. Every page's cluster is compared with the one planted. `blocks`: a fifth of the pages at a time, and links in files.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
+import math
 import multiprocessing
+import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from extract import about
+from rich.console import Console
+from rich.table import Table
 
-from curate.pipeline.documents import DOCUMENT
-from curate.pipeline.stage import Context, Done, File, Planning, Shard, Task, load
+from curate.pipeline.stage import Context, Done, File, Planning, Task, load
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup import stage as dedup
 from curate.stages.dedup.config import ComponentsConfig, DedupConfig
 from curate.stages.dedup.linking import EDGES, EDGES_AS
 from curate.stages.partitions import PartWriter
 
-LINKS_A_FILE = 5_000_000
+RESULTS = Path(__file__).parent / "results" / "dedup_clusters.json"
 PAGES_A_SHARD = 50_000
+LINKS_A_PAGE = 3
 THRESHOLDS = (0.72, 0.8)
+PARTS = ("loss", "scale", "blocks")
 MOST = 10_000
 """Representatives: more than any bucket here has pages."""
 
@@ -68,7 +74,7 @@ def loss(threshold: float, seed: int) -> dict[str, Any]:
     keys = band_keys(signed, 14, 8)
     shingles = np.concatenate([np.sort((one >> np.uint64(32)).astype(np.uint32)) for one in sets])
     pages = {
-        "jaccard": Pages(keys, None, shingles, offsets, np.full(len(sets), 4096)),
+        "jaccard": Pages(keys, None, shingles, np.column_stack([offsets[:-1], offsets[1:]]), np.full(len(sets), 4096)),
         "signature": Pages(keys, sketch(signed)),
     }
     every = _all_pairs(np.array(cluster), keys, hashes, offsets, threshold)
@@ -107,33 +113,86 @@ def _removed(labels: Any) -> int:
     return int((labels != np.arange(len(labels))).sum())
 
 
-def write_links(workspace: Workspace, pages: int, links: int, blocks: list[int]) -> list[File]:
-    """Files as the step `edges` leaves them: clusters of 4 pages on average anywhere among the pages, each page linked to
-    the cluster's first about three times, rows sorted by page within a file."""
-    rng = np.random.default_rng(0)
-    made = []
-    for number in range(-(-links // LINKS_A_FILE)):
-        documents = rng.integers(0, pages, min(LINKS_A_FILE, links - number * LINKS_A_FILE))
-        first = _mixed(_mixed(documents.astype(np.uint64)) % np.uint64(pages // 4)) % np.uint64(pages)
-        pairs = np.sort(np.column_stack([first.astype(np.int64), documents]), axis=1)
-        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-        pairs = pairs[np.argsort(pairs[:, 1])]
+@dataclass(frozen=True)
+class Graph:
+    """Clusters whose answer is known. Pages lie in a random order: place i holds `page[i]`; a cluster is the places from
+    `first[i]` on. `labels`: by page, the smallest page of its cluster."""
+
+    page: Any
+    first: Any
+    labels: Any
+
+
+def planted(pages: int, seed: int = 0) -> Graph:
+    """Clusters of sizes by Zipf's law (exponent 2): six in ten are one page alone; two have a hundredth of all pages each."""
+    rng = np.random.default_rng(seed)
+    most = max(2, pages // 100)
+    sizes, total = [np.array([most, most])], 2 * most
+    while total < pages:
+        some = np.minimum(rng.zipf(2.0, 1_000_000), most)
+        sizes.append(some)
+        total += int(some.sum())
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+    starts = np.append(starts[starts < pages], pages)
+    first = np.repeat(starts[:-1].astype(np.int32), np.diff(starts))
+    page = rng.permutation(np.arange(pages, dtype=np.int32))
+    labels = np.empty(pages, np.int32)
+    labels[page] = np.repeat(np.minimum.reduceat(page, starts[:-1]), np.diff(starts))
+    return Graph(page, first, labels)
+
+
+def some_links(graph: Graph, links: int, number: int, files: int) -> Any:
+    """The links of a file, smaller page first: one for each page that is not its cluster's first place, spread over the
+    files at random, and others drawn from the clusters until there are as many as asked.
+
+    A quarter of the clusters are paths, each page linked to the one before: the largest is. Of the others half of the links
+    lead to the first place, half to any place before. Shape (links, 2).
+    """
+    pages = len(graph.page)
+    rng = np.random.default_rng([1, number])
+    wanted = links * (number + 1) // files - links * number // files
+    step = int(pages * 0.6180339887) | 1  # a walk over all places that never comes near where it was
+    while math.gcd(step, pages) > 1:
+        step += 2
+    places = np.arange(pages * number // files, pages * (number + 1) // files) * step % pages
+    places = places[places != graph.first[places]]
+    assert len(places) <= wanted, "fewer links than pages with copies"
+    drawn = [places]
+    while (missing := wanted - sum(map(len, drawn))) > 0:
+        more = rng.integers(0, pages, missing + missing // 4)
+        drawn.append(more[more != graph.first[more]][:missing])
+    at = np.concatenate(drawn)
+    first = graph.first[at].astype(np.int64)
+    before = first + (rng.random(len(at)) * (at - first)).astype(np.int64)
+    star = rng.random(len(at)) < 0.5
+    star[: len(places)] = False  # with them alone a cluster hangs together
+    other = np.where(first % 4 == 0, at - 1, np.where(star, first, before))
+    pairs = np.sort(np.column_stack([graph.page[at], graph.page[other]]).astype(np.int64), axis=1)
+    return pairs[rng.permutation(len(pairs))]
+
+
+def write_links(
+    workspace: Workspace, graph: Graph, links: int, files: int, blocks: list[int], order: str
+) -> list[File]:
+    """Files as the step `edges` leaves them, in its order, by the larger page, or shuffled."""
+
+    def write(number: int) -> File:
+        pairs = some_links(graph, links, number, files)
+        if order == "sorted":
+            pairs = pairs[np.argsort(pairs[:, 1])]
         context = Context(Task("dedup", "edges", "", {}, {"edges": f"links/{number:05d}.parquet"}), None, 0, workspace)
         with context.create("edges") as output, PartWriter(output, EDGES, **EDGES_AS) as writer:
             held = np.searchsorted(blocks, pairs[:, 1], side="right") - 1
             writer.scatter(pa.table([pairs[:, 0], pairs[:, 1]], schema=EDGES), held)
-        made.append(context.written["edges"])
-    return made
+        return context.written["edges"]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(write, range(files)))
 
 
-def _mixed(values: Any) -> Any:
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def components(folder: str, pages: int, links: int, in_memory: int) -> dict[str, Any]:
-    """Makes the links, then finds the clusters in processes of their own."""
+def components(folder: str, pages: int, links: int, in_memory: int, order: str) -> dict[str, Any]:
+    """Makes the links, finds the clusters by the stage's own plan, each task in a process of its own, and compares them
+    with those planted."""
     workspace = Workspace(folder)
     config = DedupConfig(components=ComponentsConfig(in_memory=in_memory))
     count = -(-pages // PAGES_A_SHARD)
@@ -141,151 +200,164 @@ def components(folder: str, pages: int, links: int, in_memory: int) -> dict[str,
     signed = tuple(Done(f"s/{n:07d}", {}, {"records": pages, "kept": pages}, {}) for n, pages in enumerate(rows))
     before: dict[str, tuple[Done, ...]] = {"signatures": signed}
     (scope,) = dedup.scopes(Planning("dedup", "bands", config, 0, (), before))
-    files = write_links(workspace, pages, links, [block.start for block in scope.blocks])
+    graph = planted(pages)
+    files = write_links(workspace, graph, links, scope.key_parts, [block.start for block in scope.blocks], order)
     nothing = {"records": 0, "kept": 0}
+    # pages lie anywhere, so links within a group are few: all of them stand in `edges`
     empty = Context(Task("dedup", "bands", "", {}, {"links": "links/none.parquet"}), None, 0, workspace)
     with empty.create("links") as output, PartWriter(output, EDGES, **EDGES_AS):
         pass
     before["bands"] = tuple(Done(group.key, {"links": empty.written["links"]}, nothing, {}) for group in scope.groups)
-    parts = [f"s/{part:05d}" for part in range(scope.key_parts)]
-    before["edges"] = tuple(Done(key, {"edges": file}, nothing, {}) for key, file in zip(parts, files, strict=False))
-    if len(before["edges"]) < len(parts):
-        before["edges"] += tuple(
-            Done(key, {"edges": empty.written["links"]}, nothing, {}) for key in parts[len(files) :]
-        )
-    assert len(files) <= len(parts), "more files than parts: raise LINKS_A_FILE"
-    found: dict[str, Any] = {"pages": pages, "links": links, "blocks": len(scope.blocks), "tasks": 0, "steps": {}}
-    used: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    before["edges"] = tuple(Done(f"s/{part:05d}", {"edges": file}, nothing, {}) for part, file in enumerate(files))
+    used: dict[str, list[Spent]] = defaultdict(list)
     steps = [step for step in dedup.STAGE.steps if step.name.startswith(("components", "join", "spread", "stars"))]
     for step in steps:
         done = []
         for task in step.plan(Planning("dedup", step.name, config, 0, (), before)):
-            counts, written, seconds, memory = _alone(folder, step.run, task)
+            counts, written, spent = _alone(folder, step.run, task)
             done.append(Done(task.key, written, counts, task.params))
-            used[step.name][0] += seconds
-            used[step.name][1] = max(used[step.name][1], memory)
-            found["tasks"] += 1
+            used[step.name].append(spent)
         before[step.name] = tuple(done)
-    found["steps"] = {name: {"seconds": round(s, 1), "largest_mb": round(m)} for name, (s, m) in used.items()}
-    found["seconds"] = round(sum(seconds for seconds, _ in used.values()), 1)
-    found["largest_mb"] = round(max(memory for _, memory in used.values()))
-    found["bytes_on_disk"] = sum(file.size for file in files)
-    found["components"] = [done.outputs["components"].fingerprint for done in before["components"] or before["stars"]]
-    return found
+    wrong = _wrong(workspace, graph.labels, before["components"] or before["stars"])
+    assert not wrong, f"{wrong} pages are not in the cluster that was planted"
+    every = [spent for name in used for spent in used[name]]
+    seconds = sum(spent.seconds for spent in every)
+    return {
+        "pages": pages,
+        "links": links,
+        "order": order,
+        "files": len(files),
+        "mb_on_disk": sum(file.size for file in files) >> 20,
+        "pages_in_clusters": int(np.count_nonzero(graph.first != np.arange(pages)))
+        + len(np.unique(graph.first[graph.first != np.arange(pages)])),
+        "blocks": len(scope.blocks),
+        "rounds": sum(name.startswith("join") for name, found in used.items() if found),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(sum(spent.cpu for spent in every), 1),
+        "us_a_page": round(1e6 * seconds / pages, 4),
+        "cpu_us_a_page": round(1e6 * sum(spent.cpu for spent in every) / pages, 4),
+        "largest_mb": max(spent.mb for spent in every),
+    }
 
 
-def _alone(folder: str, run: str, task: Task) -> tuple[dict[str, Any], dict[str, File], float, float]:
-    """A task in a process of its own: counts, files, seconds and MB."""
+def _wrong(workspace: Workspace, labels: Any, parts: tuple[Done, ...]) -> int:
+    """Pages whose label is not the one planted, missing or there twice."""
+    found = np.arange(len(labels), dtype=np.int32)
+    seen = np.zeros(len(labels), np.bool_)
+    twice = 0
+    for done in parts:
+        with workspace.open(done.outputs["components"].path) as stream, pq.ParquetFile(stream) as file:
+            for group in range(file.num_row_groups):
+                piece = file.read_row_group(group)
+                members = piece.column("document").to_numpy()
+                twice += int(seen[members].sum())
+                seen[members] = True
+                found[members] = piece.column("label").to_numpy()
+    sizes = np.bincount(labels, minlength=len(labels))
+    return twice + int(np.count_nonzero((found != labels) | (seen != (sizes[labels] > 1))))
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a task took: `cpu` is user and system time of all its threads, `mb` the most that was resident."""
+
+    seconds: float
+    cpu: float
+    mb: int
+
+
+def _alone(folder: str, run: str, task: Task) -> tuple[dict[str, Any], dict[str, File], Spent]:
+    """A task in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measured, folder, run, task).result()
 
 
-def _measured(folder: str, run: str, task: Task) -> tuple[dict[str, Any], dict[str, File], float, float]:
+def _measured(folder: str, run: str, task: Task) -> tuple[dict[str, Any], dict[str, File], Spent]:
     function = load(run)
     context = Context(task, None, 0, Workspace(folder))
-    started = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     counts = function(context).to_json()
-    return counts, context.written, time.perf_counter() - started, _largest_mb()
+    return counts, context.written, Spent(time.perf_counter() - began, time.process_time() - cpu, largest_mb())
 
 
-def _largest_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def largest_mb() -> int:
+    """The most that was resident of this process.
+
+    Not `getrusage` where there is better: on Linux a new process begins with the figure of the one that started it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) >> 10
 
 
-WORDS = [f"word{number:03d}" for number in range(1000)]
+def growth(few: dict[str, Any], many: dict[str, Any]) -> dict[str, float]:
+    """How much longer a page of many takes than one of few."""
+    return {name: round(many[name] / few[name] - 1, 3) for name in ("us_a_page", "cpu_us_a_page")}
 
 
-def hostile(kind: str, pages: int) -> Iterator[tuple[str, str]]:
-    """(id, text) of so many pages."""
-    rng = np.random.default_rng(0)
-    long = rng.integers(0, 1000, pages + 40)
-    page = " ".join(WORDS[word] for word in long[:100])
-    for number in range(pages):
-        if kind == "copies of one page":
-            yield f"p{number:08d}", page
-        elif kind == "empty pages":
-            yield f"p{number:08d}", ""
-        elif kind == "pages of one word":
-            yield f"p{number:08d}", WORDS[number % 3]
-        elif kind == "a chain of near-copies":
-            yield f"p{number:08d}", " ".join(WORDS[word] for word in long[number : number + 40])
-        else:  # each id twice
-            yield f"p{number // 2:08d}", f"{number} {page[:60]}"
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    wanted = given.only or PARTS
+    result: dict[str, Any] = json.loads(given.out.read_text("utf-8")) if given.out.exists() else {}
+    result |= about()
 
-
-HOSTILE = ("copies of one page", "empty pages", "pages of one word", "a chain of near-copies", "ids that come twice")
-
-
-def adversarial(kind: str, pages: int, config: DedupConfig) -> dict[str, Any]:
-    """The whole stage over such pages, here: seconds by step, pages kept, the largest resident memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        workspace = Workspace(folder)
-        shards = list(_shards(workspace, kind, pages))
-        before: dict[str, tuple[Done, ...]] = {}
-        seconds: dict[str, float] = {}
-        for step in dedup.STAGE.steps:
-            done = []
-            started = time.perf_counter()
-            for task in step.plan(Planning("dedup", step.name, config, 0, tuple(shards), before)):
-                context = Context(task, config, 0, workspace)
-                done.append(Done(task.key, context.written, load(step.run)(context).to_json(), task.params))
-            before[step.name] = tuple(sorted(done, key=lambda item: item.key))
-            if done:
-                seconds[step.name] = round(time.perf_counter() - started, 2)
-        kept = sum(done.counts["kept"] for done in before["remove"])
-    return {
-        "pages": pages,
-        "kept": kept,
-        "seconds": round(sum(seconds.values()), 1),
-        "largest_mb": round(_largest_mb()),
-        "steps": seconds,
-    }
-
-
-def _shards(workspace: Workspace, kind: str, pages: int) -> Iterator[Shard]:
-    rows = hostile(kind, pages)
-    day = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
-    for number, start in enumerate(range(0, pages, PAGES_A_SHARD)):
-        ids, texts = zip(*(next(rows) for _ in range(min(PAGES_A_SHARD, pages - start))), strict=True)
-        columns = {"id": ids, "text": texts, "date": [day] * len(ids), "snapshot": ["s"] * len(ids)}
-        table = pa.table(
-            [pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(ids), field.type)
-             for field in DOCUMENT],
-            schema=DOCUMENT,
-        )  # fmt: skip
-        name = f"filter/docs/s/{number:05d}.parquet"
-        with workspace.create(name) as output:
-            pq.write_table(table, output)
-        yield Shard(f"s/{number:05d}", File(name, output.sha256, output.size), len(ids))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["loss", "scale", "blocks", "adversarial"])
-    parser.add_argument("--pages", type=int)
-    parser.add_argument("--links", type=int)
-    parser.add_argument("--in-memory", type=int, default=2_000_000)
-    parser.add_argument("--kind", choices=HOSTILE, help="adversarial: one of them, in this process")
-    parser.add_argument("--set", default="{}", help="adversarial: the section `dedup:` as JSON")
-    parser.add_argument("--folder", help="where the links lie meanwhile (100M pages, 300M links: 3 GB)")
-    given = parser.parse_args()
-    if given.what == "loss":
-        found: Any = [loss(threshold, seed=1) for threshold in THRESHOLDS]
-    elif given.what == "adversarial" and given.kind:
-        found = adversarial(given.kind, given.pages or 1_000_000, DedupConfig.model_validate_json(given.set))
-    elif given.what == "adversarial":
-        found = {}
-        for kind in HOSTILE:
-            command = [*sys.argv, "--kind", kind]
-            made = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, check=True)
-            found[kind] = json.loads(made.stdout)
-    else:
-        pages = given.pages or (100_000_000 if given.what == "scale" else 10_000_000)
-        most = given.in_memory if given.what == "blocks" else 1 << 40
+    def found(pages: int, in_memory: int, order: str) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-            found = components(folder, pages, given.links or 3 * pages, most)
-    print(json.dumps(found, indent=1))
+            one = components(folder, pages, LINKS_A_PAGE * pages, in_memory, order)
+        print(json.dumps(one), file=sys.stderr, flush=True)
+        return one
+
+    few, many = given.pages
+    if "loss" in wanted:
+        result["loss"] = [loss(threshold, seed=1) for threshold in THRESHOLDS]
+    if "scale" in wanted:
+        found(100_000, 1 << 40, "shuffled")  # compiles
+        runs = [found(few, 1 << 40, "sorted"), found(few, 1 << 40, "shuffled"), found(many, 1 << 40, "shuffled")]
+        result["scale"] = {"runs": runs, "growth": growth(runs[1], runs[2])}
+    if "blocks" in wanted:
+        found(100_000, 30_000, "shuffled")
+        result["blocks"] = found(few, few // 5, "shuffled")
+    return result
+
+
+def show(console: Console, result: dict[str, Any]) -> None:
+    """The same as tables on the terminal."""
+    table = Table(
+        "pages", "links", "rows", "blocks", "rounds", "s", "CPU s", "us a page", "MB", "pages in clusters",
+        title="clusters, from links on disk",
+    )  # fmt: skip
+    runs = [*result.get("scale", {}).get("runs", []), *([result["blocks"]] if "blocks" in result else [])]
+    for one in runs:
+        table.add_row(
+            f"{one['pages']:,}", f"{one['links']:,}", one["order"], str(one["blocks"]), str(one["rounds"]),
+            f"{one['seconds']:.1f}", f"{one['cpu_seconds']:.1f}", f"{one['us_a_page']:.2f}", f"{one['largest_mb']:,}",
+            f"{one['pages_in_clusters']:,}",
+        )  # fmt: skip
+    console.print(table)
+    if "scale" in result:
+        grown = result["scale"]["growth"]
+        console.print(f"a page of the many: {grown['us_a_page']:+.0%} time, {grown['cpu_us_a_page']:+.0%} CPU time")
+    for one in result.get("loss", []):
+        table = Table("representatives", *map(str, one["lost by jaccard, by representatives"]), title="removals lost")
+        for by in ("jaccard", "signature"):
+            lost = one[f"lost by {by}, by representatives"]
+            table.add_row(f"{by} >= {one['threshold']}", *(f"{100 * share:.2f} %" for share in lost.values()))
+        console.print(table)
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=PARTS)
+    parser.add_argument("--pages", type=int, nargs=2, default=(10_000_000, 100_000_000), metavar=("FEW", "MANY"))
+    parser.add_argument("--folder", type=Path, help="where the links lie meanwhile: 2 GB")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args(arguments)
+    result = run(given)
+    show(Console(width=None if sys.stdout.isatty() else 140), result)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -36,7 +36,7 @@ from numba import njit
 from rich.console import Console
 from rich.table import Table
 
-from curate.stages.dedup.minhash import sign_hashes
+from curate.stages.dedup.minhash import mix, sign_hashes
 
 RESULTS = Path(__file__).parent / "results" / "dedup_sketches.json"
 BANDS, ROWS = 14, 8
@@ -44,19 +44,12 @@ K = BANDS * ROWS
 UNIONS = (20, 50, 112, 200, 500, 2000)
 LENGTHS = (20, 100, 400, 1000)
 NONE = np.uint32(0xFFFFFFFF)
-MIX_1, MIX_2, STEP = (np.uint64(value) for value in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0x9E3779B97F4A7C15))
+STEP = np.uint64(0x9E3779B97F4A7C15)
 P, LOW_29, LOW_32 = (np.uint64((1 << bits) - 1) for bits in (61, 29, 32))
-_U27, _U29, _U30, _U31, _U32, _U61 = (np.uint64(bits) for bits in (27, 29, 30, 31, 32, 61))
+_U29, _U32, _U61 = (np.uint64(bits) for bits in (29, 32, 61))
 
 Array = np.ndarray[Any, Any]
 Sketch = Callable[[Array, Array], Array]
-
-
-@njit(nogil=True, inline="always")
-def _mix(value):  # type: ignore[no-untyped-def]
-    value = (value ^ (value >> _U30)) * MIX_1
-    value = (value ^ (value >> _U27)) * MIX_2
-    return value ^ (value >> _U31)
 
 
 @njit(nogil=True)
@@ -81,7 +74,7 @@ def _into_bins(hashes, start, end, seed, row, full):  # type: ignore[no-untyped-
     """Each hash into the bin that its high half names, for the bins that are not full yet; the least low half stays."""
     k = np.uint64(len(row))
     for at in range(start, end):
-        h = _mix(hashes[at] + seed)
+        h = mix(hashes[at] + seed)
         j = np.int64(((h >> _U32) * k) >> _U32)
         if not full[j]:
             row[j] = min(row[j], np.uint32(h & LOW_32))
@@ -99,7 +92,7 @@ def _one_permutation(hashes, offsets, out):  # type: ignore[no-untyped-def]
         for j in range(k):
             attempt = np.uint64(1)
             while row[j] == NONE:
-                row[j] = held[np.int64(((_mix(np.uint64(j) * STEP + attempt) >> _U32) * np.uint64(k)) >> _U32)]
+                row[j] = held[np.int64(((mix(np.uint64(j) * STEP + attempt) >> _U32) * np.uint64(k)) >> _U32)]
                 attempt += np.uint64(1)
 
 
@@ -120,7 +113,7 @@ def _fast_similarity(hashes, offsets, out):  # type: ignore[no-untyped-def]
         for j in range(k):
             if not full[j]:
                 for at in range(start, end):
-                    row[j] = min(row[j], np.uint32(_mix(hashes[at] + np.uint64(k + j) * STEP) & LOW_32))
+                    row[j] = min(row[j], np.uint32(mix(hashes[at] + np.uint64(k + j) * STEP) & LOW_32))
 
 
 @njit(nogil=True)

@@ -242,6 +242,7 @@ def status(workspace: str, verify: bool, as_json: bool) -> None:
     from curate.pipeline.status import running, stage_statuses
     from curate.pipeline.tables import extra_lines, status_lines
     from curate.pipeline.workspace import Workspace
+    from curate.stages.dedup.findings import statement
 
     place = Workspace(workspace)
     statuses = stage_statuses(place, _STAGES, verify=verify)
@@ -250,8 +251,9 @@ def status(workspace: str, verify: bool, as_json: bool) -> None:
         raise UsageError(
             f"nothing has run in {workspace}: begin with `curate run all --input … --workspace {workspace}`"
         )
-    facts = {"running": now, "stages": [item.to_json() for item in statuses]}
-    say(as_json, facts, *status_lines(statuses, now), *extra_lines(place))
+    said = {"dedup": statement(place)}
+    facts = {"running": now, "stages": [item.to_json() | {"notes": said.get(item.stage, [])} for item in statuses]}
+    say(as_json, facts, *status_lines(statuses, now, said), *extra_lines(place))
     problems = [problem for item in statuses for problem in item.problems]
     failures = [f"{item.stage} {failed['key']}: {failed['error']}" for item in statuses for failed in item.failed]
     unfinished = [name for name in (*_STAGES, "mix") if (read_manifest(place, name) or {}).get("finished") is False]

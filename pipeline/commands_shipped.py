@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from curate.pipeline.options import guarded, json_option, say, set_option
+
+if TYPE_CHECKING:
+    from curate.pipeline.recipe import Recipe
 
 
 @click.group(invoke_without_command=True)
@@ -35,8 +38,21 @@ def recipes_show(name: str, resolved: bool, settings: tuple[str, ...], as_json: 
     from curate.pipeline import session
     from curate.pipeline.recipe import recipe_text
 
-    text = session.read_recipe(name, settings).to_yaml() if resolved or settings else recipe_text(name)
+    if resolved or settings:
+        text = "".join(_resolved(session.read_recipe(name, settings)))
+    else:
+        text = recipe_text(name)
     say(as_json, {"name": name, "yaml": text}, text.rstrip("\n"))
+
+
+def _resolved(recipe: Recipe) -> Iterator[str]:
+    """The recipe as YAML; what each stage would say when it begins is a comment at the end."""
+    from curate.pipeline import session
+
+    yield recipe.to_yaml()
+    for name in session.ORDER:
+        for line in session.stage(name).notes(recipe.section(name)):
+            yield f"# {name}: {line}\n"
 
 
 @click.command()

@@ -245,6 +245,7 @@ def describe(kind: str, facts: dict[str, Any]) -> str:
     if kind == "stage_finished":
         counts = Counts.from_json(facts["counts"])
         kept = f", kept {counts.kept:,} of {counts.records:,} records" if counts.records else ""
+        kept += f" (dropped: {_ranked(counts.dropped)})" if counts.dropped else ""
         reused = f" ({facts['reused']} of {facts['tasks']} tasks were done before)" if facts["reused"] else ""
         ended = f"{facts['failed']} of {facts['tasks']} tasks FAILED," if facts["failed"] else "done"
         return f"{facts['stage']}: {ended} in {duration(facts['seconds'])}{kept}{reused}"
@@ -255,6 +256,19 @@ def describe(kind: str, facts: dict[str, Any]) -> str:
     if kind in ("warning", "note"):
         return str(facts["message"])
     return ""
+
+
+REASONS = 4
+"""Reasons that the end of a stage names, the commonest first; `curate status` has them all."""
+
+
+def _ranked(reasons: Counter[str]) -> str:
+    ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    named = ranked if len(ranked) == REASONS + 1 else ranked[:REASONS]
+    said = [f"{reason} {number:,}" for reason, number in named]
+    if rest := ranked[len(named) :]:
+        said.append(f"{sum(number for _, number in rest):,} for {len(rest)} other reasons")
+    return ", ".join(said)
 
 
 class Recorder:

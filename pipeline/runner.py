@@ -77,8 +77,8 @@ class Runner:
         """
         started = time.monotonic()
         result = StageResult(stage.name, len(shards))
-        self._announce(stage, shards)
         config = self.recipe.section(stage.name)
+        self._announce(stage, shards, config)
         left = tuple(sorted(shards, key=lambda shard: shard.key))
         before: dict[str, tuple[Done, ...]] = {}
         markers: dict[str, dict[str, Any]] = {}
@@ -105,12 +105,15 @@ class Runner:
             "stage_finished", stage=stage.name, counts=result.counts.to_json(), seconds=round(result.seconds, 2),
             tasks=result.tasks, reused=result.reused, failed=len(result.failed),
         )  # fmt: skip
+        if result.published:
+            for line in stage.warnings(self.workspace, config):
+                self.display.event("warning", stage=stage.name, message=f"warning: {line}")
         return result
 
     def _seed(self, stage: Stage) -> int:
         return self.recipe.head.seed if stage.seeded else 0
 
-    def _announce(self, stage: Stage, shards: Sequence[Shard]) -> None:
+    def _announce(self, stage: Stage, shards: Sequence[Shard], config: Any) -> None:
         estimate = int(sum(shard.file.size for shard in shards) * stage.disk)
         free = None
         if self.workspace.is_local:
@@ -119,6 +122,8 @@ class Runner:
         self.display.event(
             "stage_started", stage=stage.name, shards=len(shards), disk_estimate=estimate, disk_free=free
         )
+        for line in stage.notes(config):
+            self.display.event("note", stage=stage.name, message=f"{stage.name}: {line}")
         if free is not None and estimate > free:
             self.display.event("warning", message=f"warning: {stage.name} may need more disk than is free")
 

@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -127,6 +127,18 @@ class Stage:
     disk: float = 1.0
     seeded: bool = False
     """Whether the recipe's seed changes the output; where not, tasks see seed 0 and another seed runs nothing again."""
+    opening: str = ""
+    """Import path of a function (config) that gives what a run is told before the stage begins: lines for a person."""
+    closing: str = ""
+    """Import path of a function (workspace, config) that gives what a run is warned of when the stage is done."""
+
+    def notes(self, config: Any) -> Iterable[str]:
+        """What `opening` says."""
+        return load(self.opening)(config) if self.opening else ()
+
+    def warnings(self, workspace: Workspace, config: Any) -> Iterable[str]:
+        """What `closing` says."""
+        return load(self.closing)(workspace, config) if self.closing else ()
 
 
 class Context:

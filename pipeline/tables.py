@@ -24,8 +24,10 @@ def width() -> int:
     return max(60, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 
-def status_lines(statuses: Sequence[StageStatus], now: dict[str, Any] | None) -> list[str]:
-    """A line a stage, with its reasons below it, and what runs now."""
+def status_lines(
+    statuses: Sequence[StageStatus], now: dict[str, Any] | None, said: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
+    """A line a stage, with its reasons below it and what there is to say of it, and what runs now."""
     lines = []
     for status in statuses:
         counts = status.counts
@@ -47,7 +49,8 @@ def status_lines(statuses: Sequence[StageStatus], now: dict[str, Any] | None) ->
             lines.append(f"{'':10}cut to the limit: {number_of(counts.cut, 'record')}")
         if counts.edits:
             edits = ", ".join(f"{printable(kind)} {number:,}" for kind, number in counts.edits.most_common())
-            lines.append(f"{'':10}characters taken out of lines: {edits}")
+            lines.append(f"{'':10}characters taken out of texts: {edits}")
+        lines += [f"{'':10}{line}" for line in (said or {}).get(status.stage, ())]
         check = "SUMS DO NOT MATCH" if status.problems else "sums agree: in = kept + dropped + quarantined"
         if status.verified is not None:
             files, rows = status.verified

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from curate.pipeline.errors import CurateError
 from curate.pipeline.status import mix_is_behind
 from curate.pipeline.workspace import Workspace, redact
-from curate.report import examples, results, sections, words
+from curate.report import duplicates, examples, results, sections, words
 from curate.report.charts import FunnelStep, funnel
 from curate.report.facts import STAGES, StageFacts, by_snapshot, check_between, read_ledgers, read_stages
 
@@ -67,7 +67,7 @@ def _collect(workspace: Workspace, progress: Callable[[str], None]) -> dict[str,
         "rules": rules,
         "snapshots": by_snapshot(stages),
         "documents": documents,
-        "clusters": sections.clusters(workspace, dedup) if dedup else {},
+        "clusters": duplicates.duplicates(workspace, dedup, recipe["yaml"]) if dedup else {},
         "quarantined": examples.quarantined(stages),
         "mix": mixed,
         "training": trained,
@@ -148,6 +148,7 @@ def _recipe(workspace: Workspace) -> dict[str, Any]:
         "description": words.clean(data.get("description"), 400),
         "seed": data.get("seed") if isinstance(data.get("seed"), int) else 0,
         "text": words.clean(words.without_secrets(text), 200_000, lines=True),
+        "yaml": text,
     }
 
 

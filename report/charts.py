@@ -215,8 +215,8 @@ def histogram(
     return _with_note(figure, note) if note else figure
 
 
-def line(series: Sequence[Series], *, title: str, x_label: str, y_label: str) -> Markup:
-    """One or more lines over common axes, each with its name and last value in the legend above."""
+def line(series: Sequence[Series], *, title: str, x_label: str, y_label: str, note: str = "") -> Markup:
+    """One or more lines over common axes; above them the note, or the legend with each one's name and last value."""
     points = [point for item in series for point in item.points if math.isfinite(point[1])]
     if not points:
         return Markup("")
@@ -251,7 +251,7 @@ def line(series: Sequence[Series], *, title: str, x_label: str, y_label: str) ->
         for index, item in enumerate(series)
         if item.points
     )
-    return _with_note(plot.figure(title, ends), Markup(legend))
+    return _with_note(plot.figure(title, ends), note or Markup(legend))
 
 
 def plane(

@@ -12,9 +12,8 @@ from markupsafe import Markup
 
 from curate.pipeline.workspace import Workspace
 from curate.report.charts import Bar, Histogram, Threshold, bars, histogram
-from curate.report.examples import page
 from curate.report.facts import StageFacts
-from curate.report.scan import Column, Tally, columns_of, documents_at, largest, tally
+from curate.report.scan import Column, Tally, columns_of, tally
 from curate.report.words import clean, count, measured, share
 
 BARS = 25
@@ -232,36 +231,3 @@ def trimmed(edges: np.ndarray, counts: np.ndarray) -> Histogram:
     there = np.flatnonzero(counts)
     first, last = (max(there[0] - 1, 0), min(there[-1] + 2, len(counts))) if len(there) else (0, len(counts))
     return Histogram(tuple(edges[first : last + 1].tolist()), tuple(counts[first:last].tolist()), log=True)
-
-
-CLUSTERS = (1, 2, 3, 4, 5, 6, 11, 21, 51, 101, 1001)
-"""Where each class of cluster sizes begins."""
-
-
-def clusters(workspace: Workspace, stage: StageFacts) -> dict[str, Any]:
-    """Pages kept by the size of their cluster of duplicates, and the largest clusters; empty where there are none."""
-    columns, _ = columns_of(workspace, stage.docs, lambda path: path == "duplicates")
-    if "duplicates" not in columns or not columns["duplicates"].measured:
-        return {}
-    edges = np.array([*CLUSTERS, 2**31], float)
-    counted = tally(workspace, stage.docs, {"duplicates": edges}, ()).bins["duplicates"].tolist()
-    items = []
-    for index, value in enumerate(counted):
-        first, last = CLUSTERS[index], CLUSTERS[index + 1] - 1 if index + 1 < len(CLUSTERS) else None
-        label = (
-            "1 (no duplicate)"
-            if first == 1
-            else f"{first:,}"
-            if last == first
-            else f"{first:,} – {last:,}"
-            if last
-            else f"{first:,} or more"
-        )
-        if value:
-            items.append(Bar(label, value))
-    top = []
-    for size, path, row in largest(workspace, stage.docs, "duplicates", 10):
-        if size > 1:
-            (found,) = documents_at(workspace, path, [row], ("id", "url", "snapshot", "title"))
-            top.append({"size": int(size), **page(found)})
-    return {"chart": bars(items, head="pages in the cluster", unit="clusters"), "largest": top}

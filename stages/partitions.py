@@ -46,13 +46,8 @@ class PartWriter:
 
     def scatter(self, rows: pa.Table, parts: np.ndarray[Any, Any]) -> None:
         """Writes each row to its part; within a part the rows keep their order."""
-        if len(parts) == 0:
-            return
-        order = np.argsort(parts, kind="stable")
-        numbers, starts = np.unique(parts[order], return_index=True)
-        ends = np.append(starts[1:], len(parts))
-        for part, start, end in zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True):
-            self.write(part, rows.take(pa.array(order[start:end])))
+        for part, its in by_part(parts):
+            self.write(part, rows.take(pa.array(its)))
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +61,14 @@ class PartWriter:
             return
         with contextlib.suppress(OSError, pa.ArrowException):  # the file is thrown away: only Arrow's handle is let go
             self._writer.close()
+
+
+def by_part(parts: np.ndarray[Any, Any]) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+    """Each part that there is, ascending, with the numbers of its rows, ascending."""
+    order = np.argsort(parts, kind="stable")
+    numbers, starts, counts = np.unique(parts[order], return_index=True, return_counts=True)
+    for part, start, count in zip(numbers.tolist(), starts, counts, strict=True):
+        yield part, order[start : start + count]
 
 
 def read_part(stream: IO[bytes], part: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

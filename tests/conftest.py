@@ -21,6 +21,18 @@ settings.register_profile("curate", deadline=None)  # time on a machine that doe
 settings.load_profile("curate")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side a process takes a file, whose fixtures it then makes once; all tests on Ray, wherever they stand, share
+    one cluster and so a process. These come first, and the way from end to end: they take longest."""
+    first = {"ray": 0, "test_end_to_end.py": 1}
+    groups = {}
+    for item in items:
+        on_ray = item.get_closest_marker("ray") is not None or "ray_address" in getattr(item, "fixturenames", ())
+        groups[item] = "ray" if on_ray else item.path.relative_to(TESTS).as_posix()
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: first.get(groups[item], 2))
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import faults
@@ -99,15 +100,15 @@ def test_every_record_is_accounted_for_and_the_copies_name_the_page_kept(undistu
     assert stages["dedup"]["dropped"]["exact_duplicate"] >= 4  # in each snapshot two copies and a page in both files
 
 
-def kill_until_done(command: list[str], target: str, engine: list[str], kills: int, choose: random.Random) -> int:
-    """Runs a command to its end, killing what runs at random moments; gives how often it hit."""
+def kill_until_done(command: list[str], targets: Sequence[str], engine: list[str], choose: random.Random) -> int:
+    """Runs a command to its end, killing `targets` in turn at random moments; gives how often it hit."""
     killed = 0
     while True:
         driver = faults.start(command)
-        while driver.poll() is None and killed < kills:
+        while driver.poll() is None and killed < len(targets):
             time.sleep(choose.uniform(0.1, 1.0))
             workers = faults.ray_workers(*STAGES) if "ray" in engine else faults.children(driver.pid)
-            if target == "driver" and workers:
+            if targets[killed] == "driver" and workers:
                 killed += faults.kill(driver.pid)
             elif workers:
                 killed += faults.kill(choose.choice(workers))
@@ -118,13 +119,13 @@ def kill_until_done(command: list[str], target: str, engine: list[str], kills: i
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("target", ["worker", "driver"])
 def test_killed_at_random_moments_the_same_commands_give_the_same_bytes(
-    crawl: tuple[Path, Path], undisturbed: Path, engine: list[str], target: str, tmp_path: Path
+    crawl: tuple[Path, Path], undisturbed: Path, engine: list[str], tmp_path: Path
 ) -> None:
     choose = random.Random(1)
-    assert kill_until_done(run_all(crawl, tmp_path / "w", "--workers", "2", *engine), target, engine, 3, choose)
-    kill_until_done(mix(tmp_path / "w", *engine), target, engine, 1, choose)
+    targets = ("worker", "driver", "worker")
+    assert kill_until_done(run_all(crawl, tmp_path / "w", "--workers", "2", *engine), targets, engine, choose) >= 2
+    kill_until_done(mix(tmp_path / "w", *engine), ("driver",), engine, choose)
     assert bytes_of(tmp_path / "w") == bytes_of(undisturbed)
 
 
@@ -135,16 +136,15 @@ def test_killed_ten_times_the_same_commands_give_the_same_bytes(
     crawl: tuple[Path, Path], undisturbed: Path, engine: list[str], target: str, tmp_path: Path
 ) -> None:
     choose = random.Random(2)
-    kill_until_done(run_all(crawl, tmp_path / "w", "--workers", "2", *engine), target, engine, 10, choose)
-    kill_until_done(mix(tmp_path / "w", *engine), target, engine, 3, choose)
+    kill_until_done(run_all(crawl, tmp_path / "w", "--workers", "2", *engine), [target] * 10, engine, choose)
+    kill_until_done(mix(tmp_path / "w", *engine), [target] * 3, engine, choose)
     assert bytes_of(tmp_path / "w") == bytes_of(undisturbed)
 
 
 def test_another_filter_threshold_leaves_extract_alone(
     crawl: tuple[Path, Path], undisturbed: Path, tmp_path: Path
 ) -> None:
-    code, _, err = faults.run(run_all(crawl, tmp_path / "w"))
-    assert code == 0, err
+    shutil.copytree(undisturbed, tmp_path / "w")
     before = (
         (tmp_path / "w/extract/manifest.json").stat().st_mtime_ns,
         faults.fingerprint(tmp_path / "w", ["extract/done"]),

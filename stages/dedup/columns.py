@@ -1,4 +1,4 @@
-"""Columns of `signatures` as arrays."""
+"""Columns of `signatures` as arrays, and the column that says how good a page is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from curate.pipeline.errors import UsageError, nearest
 
 Array = np.ndarray[Any, Any]
 
@@ -28,11 +30,33 @@ def key_matrix(column: pa.ChunkedArray, width: int) -> Array:
     return _whole(column).flatten().to_numpy().reshape(-1, width)
 
 
-def ranges(starts: Array, lengths: Array) -> Array:
-    """starts[0] … starts[0] + lengths[0] - 1, starts[1] … in one array."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+def lookup(among: Array, values: Array) -> tuple[Array, Array]:
+    """Where each value stands in an ascending array, and whether it is there; the place of one that is not means nothing."""
+    places = np.minimum(np.searchsorted(among, values), max(len(among) - 1, 0))
+    return places, among[places] == values if len(among) else np.zeros(len(values), np.bool_)
+
+
+def check_quality_column(schema: pa.Schema, path: str, name: str) -> None:
+    """UsageError unless documents of this schema have a column of numbers of that name, or with dots a number of a struct."""
+    numbers = {found for field in schema for found in _numbers(field.type, field.name)}
+    if name not in numbers:
+        raise UsageError(
+            f"dedup.keep: quality needs a number, and {path} has none named {name!r} (dedup.quality_column)"
+            f"{nearest(name, numbers)}"
+        )
+
+
+def _numbers(kind: pa.DataType, name: str) -> list[str]:
+    if pa.types.is_struct(kind):
+        return [found for field in kind for found in _numbers(field.type, f"{name}.{field.name}")]
+    return [name] if pa.types.is_integer(kind) or pa.types.is_floating(kind) else []
+
+
+def parts_of(labels: Array, parts: int) -> Array:
+    """The part of each cluster, by a hash of its label (Fibonacci's): labels themselves have a pattern, as pairs of neighbours
+    that are all even."""
+    mixed = labels.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)
+    return (mixed % np.uint64(parts)).astype(np.int64)
 
 
 def _whole(column: pa.ChunkedArray) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from curate.pipeline.config import Strict
-from curate.stages.dedup.edit_config import SubstringConfig
+from curate.stages.dedup.edit_config import ParagraphConfig, SubstringConfig
 
 PRESETS: dict[str, tuple[int, int]] = {"fineweb": (14, 8), "redpajama": (9, 13), "dolma3": (26, 11)}
 """Published bands x rows."""
@@ -146,9 +146,10 @@ class DedupConfig(Strict):
     """Link pages whose normalised text has the same 128-bit hash."""
     minhash: MinHashConfig = Field(default_factory=MinHashConfig)
     scope: Literal["snapshot", "global", "newest-first"] = "snapshot"
-    """Where copies are looked for: within each snapshot, or in all of them together. `newest-first`: in all of them, and
-    the page that stays is one of the newest snapshot in its cluster (by name, as CC-MAIN-2024-51 > CC-MAIN-2024-10), of
-    these the one that `keep` chooses."""
+    """Where copies are looked for: within each snapshot, or in all of them together. `newest-first`: in all of them, each
+    snapshot within itself and against newer ones (by name, as CC-MAIN-2024-51 > CC-MAIN-2024-10), so that no page goes for an
+    older one, nor because of one. The page that stays is of the newest snapshot in its cluster, of these the one that `keep`
+    chooses."""
     keep: Literal["first", "longest", "newest", "quality"] = "first"
     """Which page of a cluster stays. `first`: the earliest by (date, snapshot, id), pages without a date last;
     `longest`: the one with most characters, then `first`; `newest`: the latest by (date, snapshot), then the first id;
@@ -159,7 +160,8 @@ class DedupConfig(Strict):
     verify: Literal["signature", "jaccard"] | None = None
     """Compare two pages of a bucket before they are linked: by the share of equal values in their signatures, or by the
     shingles themselves (exact up to 4096 shingles, from the 4096 with the lowest hashes beyond: error .006). Null: links
-    are taken as they come."""
+    are taken as they come. What is linked through others stays together: a page may be less like the one kept (the ledger
+    says how much) than like the one that it is linked to."""
     verify_threshold: float | None = Field(default=None, gt=0.0, le=1.0)
     """Jaccard similarity from which on two pages of a bucket are linked. Null: that of `minhash`; where
     it says none, (1 / bands)^(1 / rows), near which its curve is steepest (14 x 8: .719)."""
@@ -172,6 +174,9 @@ class DedupConfig(Strict):
     first), before texts are compared."""
     substring: SubstringConfig | None = None
     """Take out of the pages that stay the stretches that earlier ones have; null: leave them."""
+    paragraphs: ParagraphConfig | None = None
+    """Take out of the pages that stay the lines, or spans of sentences, that earlier ones have; null: leave them. One of this
+    and `substring`."""
     memory_mb: int = Field(default=1024, ge=64, le=1 << 20, json_schema_extra={"output": False})
     """Memory of one task, in MiB: decides into how many parts the work is cut, never what is removed. Some thousand
     make a snapshot of hundreds of millions of pages quicker. The step `components` needs 5 bytes a page beside it."""
@@ -184,6 +189,15 @@ class DedupConfig(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _edited_once(self) -> DedupConfig:
+        if self.paragraphs is not None and self.substring is not None:
+            raise ValueError(
+                "paragraphs and substring both take repeats out of the same texts: give one of them (null takes the other out "
+                "of a recipe that has it)"
+            )
+        return self
+
     @property
     def everywhere(self) -> bool:
         """Whether copies are looked for in all snapshots together."""
@@ -192,7 +206,8 @@ class DedupConfig(Strict):
     @property
     def verifies(self) -> bool:
         """Whether links are looked at again before pages are chosen."""
-        return self.verify is not None or self.max_cluster is not None
+        apart = self.scope == "newest-first" and self.minhash.enabled
+        return apart or self.verify is not None or self.max_cluster is not None
 
     @property
     def verified_from(self) -> float:

@@ -7,8 +7,9 @@ stronger, for it joins whatever a block joins by itself.
     join     in its block each page of a cluster is linked to the smallest page that the block knows of
     spread   a page that has a smaller neighbour hands it to its larger ones
 
-Neither parts what is linked nor links what is not. Where a round changes nothing every page is linked to the smallest of
-its cluster alone: `write_stars` reads the clusters off. A task holds 12 bytes a page of its block (16 beyond 2^31 pages),
+Neither parts what is linked nor links what is not. Where `join` links no pages before a block each page has one smaller
+neighbour; where then `spread` has nothing to hand on that one has none, and is the smallest of the cluster: `write_stars`
+reads the clusters off. A task holds 12 bytes a page of its block (16 beyond 2^31 pages),
 whatever the number of links; these pass through files of its own.
 """
 
@@ -37,7 +38,8 @@ _AT_A_TIME = 1 << 20
 
 def write_joined(context: Context) -> Counts:
     """The links whose larger end lies in a block, made smaller: `by_larger` in parts by that end's block, `by_smaller` by
-    the other's. `kept` is less than `records` where this changed anything."""
+    the other's. `kept` is less than `records` where a cluster of the block has several pages before the block: these are
+    linked too."""
     params = context.task.params
     counts = Counts()
     started = time.perf_counter()
@@ -48,19 +50,15 @@ def write_joined(context: Context) -> Counts:
     with ExitStack() as stack:
         outputs = [(stack.enter_context(Scattered(params["blocks"])), name) for name in ("by_larger", "by_smaller")]
         (larger, _), (smaller, _) = outputs
-        changed = 0
         for smallest, documents in _links(context, "edges"):
             counts.records += len(documents)
-            changed += block.count_changed(smallest, documents)
             stars, pages = block.outside(smallest, documents)
+            counts.kept += len(documents) - len(pages)
             larger.add(stars, pages, pages)
             smaller.add(stars, pages, stars)
-        inside = 0
         for stars, pages in block.inside():
-            inside += len(pages)
             larger.add(stars, pages, pages)
             smaller.add(stars, pages, stars)
-        counts.kept = min(counts.records - changed, inside)
         for scattered, name in outputs:
             scattered.write(context, name)
     counts.seconds["join"] += time.perf_counter() - started
@@ -125,10 +123,6 @@ class Block:
     def settle(self) -> None:
         """Ends the taking in."""
         _settle(self._parent, self._labels)
-
-    def count_changed(self, smallest: Array, documents: Array) -> int:
-        """How many of the links do not lead to the smallest page."""
-        return int(np.count_nonzero(self._labels[documents - self._start] != smallest))
 
     def inside(self) -> Iterator[tuple[Array, Array]]:
         """Links of the block's own pages to the smallest page, one each."""

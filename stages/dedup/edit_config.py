@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from curate.pipeline.config import Strict
@@ -23,3 +25,22 @@ class SubstringConfig(Strict):
     partition_mb: int = Field(default=64, ge=1, le=1900)
     """Text that is compared, in MiB: consecutive shards of a scope, cut where it is full. More finds more. A task needs 16
     times as much memory."""
+
+
+class ParagraphConfig(Strict):
+    """Repeats by the line or the sentence: of all paragraphs of a scope that are the same one stays, the earliest page's.
+
+    Among the pages that stay, after all other steps. See `curate.stages.dedup.paragraphs` for the definition. Earliest is by
+    (date, snapshot, id), pages without a date last.
+    """
+
+    unit: Literal["line", "sentence"] = "line"
+    span: int = Field(default=1, ge=1, le=16)
+    """Consecutive units that are compared together: C4 takes 3 sentences."""
+    least_words: int = Field(default=10, ge=1)
+    """What has fewer words is never compared: menus, bullets (10: FineWeb's experiment on lines). With `span` all its units
+    together."""
+    within_pages: bool = True
+    """A paragraph that comes again in its own page goes there too, as in C4, Dolma and datatrove. False: it stays."""
+    least_chars: int = Field(default=100, ge=0)
+    """A page of which fewer characters are left goes (`paragraph_duplicate`), unless it keeps a copy for another page."""

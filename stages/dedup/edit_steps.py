@@ -14,6 +14,8 @@ from curate.pipeline.stage import Done, File, Planning, Step, Task
 from curate.stages.planning import GROUP_SHARDS, consecutive, finished, outputs
 
 SUBSTRINGS = "substrings"
+EDITS = "edits"
+"""The input of `remove` that says what goes of texts, and the param that says which part of it is the shard's."""
 UNPACKED = 3
 """Bytes of text for a byte of a shard's file, about: decides how many shards a task takes, which cuts its partitions by
 their text."""
@@ -84,14 +86,14 @@ Given = tuple[dict[str, tuple[File, ...]], dict[str, Any]]
 def edits_of_shards(planning: Planning, scopes: Sequence[Scope]) -> dict[str, Given]:
     """For each shard, by key, what the step `remove` needs to edit its texts. Empty where nothing is edited.
 
-    The input `substrings` is a file, the param `substrings` the shard's part of it.
+    The input `edits` is a file, the param `edits` the shard's part of it.
     """
     keys = iter([shard.key for scope in scopes for group in scope.groups for shard in group.shards])
     found: dict[str, Given] = {}
     for key, shards in _partitions(planning, scopes):
         files = outputs(finished(planning, SUBSTRINGS, [key]), SUBSTRINGS)
         for position in range(len(shards)):
-            found[next(keys)] = ({SUBSTRINGS: files}, {SUBSTRINGS: position})
+            found[next(keys)] = ({EDITS: files}, {EDITS: position})
     return found
 
 

@@ -1,9 +1,10 @@
-"""Step `substrings`, and what it takes out of the pages that stay: their texts without what other pages have."""
+"""Step `substrings`; and the texts of pages that stay without what other pages have, be it that or `paragraphs`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,10 @@ from curate.pipeline.documents import with_column
 from curate.pipeline.ledger import Counts, FailedRule, ShardWriter, record_keys
 from curate.pipeline.stage import Context
 from curate.stages.dedup.edit_config import SubstringConfig
-from curate.stages.dedup.edit_steps import SUBSTRINGS
+from curate.stages.dedup.edit_steps import EDITS, SUBSTRINGS
 from curate.stages.dedup.staying import staying
 from curate.stages.dedup.substring import cut, find_repeats
 from curate.stages.partitions import PartWriter, read_part
-
-SUBSTRING = "substring_duplicate"
-EDIT = "repeated_substrings"
-"""In the counts of edits: characters taken out of pages that stay."""
 
 CUTS = pa.schema(
     [
@@ -36,7 +33,8 @@ CUTS = pa.schema(
     ]
 )
 """What goes of each page, a part for each shard, by row of its documents: bytes `start` to before `stop` of its text in
-UTF-8. `kept_id` is the page that has a copy; none where it is `bridged`. `relied`: this page keeps copies for others."""
+UTF-8. `kept_id` is the page that has a copy; none where it is `bridged`, or the page has it itself. `relied`: this page keeps
+copies for others."""
 
 _COLUMNS = ("id", "date", "snapshot", "text")
 
@@ -109,50 +107,68 @@ def _texts(context: Context) -> Iterator[tuple[int, pa.Table]]:
             yield shard, pages.filter(pc.greater_equal(pc.binary_length(pages.column("text")), least))
 
 
+@dataclass(frozen=True)
+class Named:
+    """What the ledger and the counts call an edit: pages that go for it, characters that go of pages that stay, the rule."""
+
+    reason: str
+    edit: str
+    rule: str
+
+
+SUBSTRING = Named("substring_duplicate", "repeated_substrings", "substring.least_chars")
+PARAGRAPH = Named("paragraph_duplicate", "repeated_paragraphs", "paragraphs.least_chars")
+
+
 class Edits:
     """What the pages of a shard lose, and which of them are then too short. Writes the pages, drops the others."""
 
-    def __init__(self, cuts: pa.Table, config: SubstringConfig) -> None:
+    def __init__(self, cuts: pa.Table, least_chars: int, named: Named) -> None:
         """`cuts` by CUTS, the rows of one shard in their order."""
         self._cuts = cuts
-        self._rows = cuts.column("row").to_numpy()
-        self._config = config
+        self._rows, self._starts, self._stops, self._relied = (
+            cuts.column(name).to_numpy() for name in ("row", "start", "stop", "relied")
+        )
+        self._least_chars = least_chars
+        self._named = named
 
     def settle(self, writer: ShardWriter, batch: pa.RecordBatch, rows: Any) -> None:
         """Keeps pages without what goes of them, or drops them; `rows` are the numbers of their rows, ascending."""
         texts = batch.column("text")
         changed: dict[int, str] = {}
         gone = []
-        starts = np.searchsorted(self._rows, rows, side="left")
-        stops = np.searchsorted(self._rows, rows, side="right")
-        for place in np.flatnonzero(starts < stops).tolist():
-            cuts = self._cuts.slice(starts[place], stops[place] - starts[place])
+        firsts = np.searchsorted(self._rows, rows, side="left")
+        ends = np.searchsorted(self._rows, rows, side="right")
+        for place in np.flatnonzero(firsts < ends).tolist():
+            cuts = slice(firsts[place], ends[place])
             text = texts[place].as_py()
-            left = cut(text.encode(), cuts.column("start").to_numpy(), cuts.column("stop").to_numpy()).decode()
-            if len(left.strip()) < self._config.least_chars and not cuts.column("relied")[0].as_py():
-                gone.append((place, len(left.strip()), cuts))
+            left = cut(text.encode(), self._starts[cuts], self._stops[cuts]).decode()
+            if len(left.strip()) < self._least_chars and not self._relied[cuts.start]:
+                gone.append((place, len(left.strip()), self._cuts[cuts]))
             else:
                 changed[place] = left
-                writer.counts.edits[EDIT] += len(text) - len(left)
+                writer.counts.edits[self._named.edit] += len(text) - len(left)
         if changed:
             batch = with_column(batch, "text", _replaced(texts, changed))
         stays = np.ones(batch.num_rows, np.bool_)
         stays[[place for place, _, _ in gone]] = False
         writer.keep(batch.filter(pa.array(stays)))
         keys = record_keys(batch, (place for place, _, _ in gone))
-        for record, (_, left_chars, cuts) in zip(keys, gone, strict=True):
-            rule = FailedRule("substring.least_chars", left_chars, "min", self._config.least_chars)
-            writer.drop(record, SUBSTRING, failed=[rule], kept_id=_longest(cuts), detail=_told(cuts))
+        for record, (_, left_chars, lost) in zip(keys, gone, strict=True):
+            rule = FailedRule(self._named.rule, left_chars, "min", self._least_chars)
+            writer.drop(record, self._named.reason, failed=[rule], kept_id=_longest(lost), detail=_told(lost))
 
 
 def read_edits(context: Context) -> Edits | None:
-    """The edits of a task's shard, from its input and param `substrings`; None where nothing is edited."""
-    config: SubstringConfig | None = context.config.substring
-    if config is None:
+    """The edits of a task's shard, from its input and param `edits`; None where nothing is edited."""
+    substring, paragraphs = context.config.substring, context.config.paragraphs
+    if substring is None and paragraphs is None:
         return None
-    with context.open(context.input(SUBSTRINGS)) as stream:
-        pieces = list(read_part(stream, context.task.params[SUBSTRINGS]))
-    return Edits(pa.concat_tables([CUTS.empty_table(), *pieces]), config)
+    with context.open(context.input(EDITS)) as stream:
+        cuts = pa.concat_tables([CUTS.empty_table(), *read_part(stream, context.task.params[EDITS])])
+    if substring is not None:
+        return Edits(cuts, substring.least_chars, SUBSTRING)
+    return Edits(cuts, paragraphs.least_chars, PARAGRAPH)
 
 
 def _replaced(texts: pa.Array, changed: dict[int, str]) -> pa.Array:
@@ -173,4 +189,4 @@ def _longest(cuts: pa.Table) -> str | None:
 
 def _told(cuts: pa.Table) -> str:
     lost = int((cuts.column("stop").to_numpy() - cuts.column("start").to_numpy()).sum())
-    return f"{lost} bytes stand in other pages"
+    return f"{lost} bytes stand elsewhere"

@@ -5,7 +5,7 @@ fragment, the host in lower case; query strings count. Pages without a URL are n
 id are not asked. Which page stays says `keep` (of `quality`: `first`), before any text is compared: so a page that goes
 here neither stays for others nor takes them with it.
 
-Memory: 16 bytes a page of the scope, some 80 a page that goes, and `memory_mb` for the rest.
+Memory: 16 bytes a page of the scope, some 90 a page that goes, and `memory_mb` for the rest.
 """
 
 from __future__ import annotations
@@ -25,10 +25,20 @@ from curate.pipeline.documents import TableWriter, read_batches
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
 from curate.stages.dedup.clusters import keep_order, order_columns
+from curate.stages.dedup.columns import lookup
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.exact_steps import URLS
-from curate.stages.dedup.ids import BYTES_A_CANDIDATE, BYTES_A_HASH, SHADOWS, compact, passes, repeats
-from curate.stages.partitions import PartWriter, read_part
+from curate.stages.dedup.ids import (
+    BYTES_A_CANDIDATE,
+    BYTES_A_HASH,
+    SHADOWS,
+    compact,
+    passes,
+    repeats,
+    shadows_of,
+    write_shadows,
+)
+from curate.stages.partitions import read_part
 from curate.stages.urls.parts import plain_url
 
 SAME_URL = "url_duplicate"
@@ -76,18 +86,25 @@ def write_copies(context: Context) -> Counts:
         pages = _candidates(context, starts, hashes, documents, repeated[first:last], config)
         found.append(compact(copies(pages, config)))
     counts.seconds["compare"] += time.perf_counter() - started
-    gone = pa.concat_tables(found).unify_dictionaries().sort_by("document")
-    numbers = gone.column("document").to_numpy()
-    ends = starts[np.cumsum([0, *map(len, groups)])]
-    with context.create("ids") as output, PartWriter(output, SHADOWS) as writer:
-        for group in range(len(groups)):
-            start, end = np.searchsorted(numbers, [ends[group], ends[group + 1]]).tolist()
-            writer.write(group, gone.slice(start, end - start))
+    gone = redirected(pa.concat_tables(found).unify_dictionaries().sort_by("document"))
+    write_shadows(context, gone, starts[np.cumsum([0, *map(len, groups)])], range(len(groups)))
     return counts
 
 
+def redirected(gone: pa.Table) -> pa.Table:
+    """By SHADOWS, from those sorted by number: a page that goes for one of the same id which goes for its URL has in its
+    place the page of that URL that stays."""
+    numbers = gone.column("document").to_numpy()
+    stays = gone.column("stays").to_numpy()
+    places, through = lookup(numbers, stays)
+    index = pa.array(np.where(through, places, np.arange(len(numbers))))
+    for name in ("stays", "kept_id"):
+        gone = gone.set_column(SHADOWS.get_field_index(name), name, gone.column(name).take(index))
+    return gone.set_column(SHADOWS.get_field_index("through"), "through", pa.array(through))
+
+
 def copies(pages: pa.Table, config: DedupConfig) -> pa.Table:
-    """By SHADOWS: every page but the one that stays of each URL, with the place and id of that one."""
+    """By SHADOWS: every page but the one that stays of each URL, for that one."""
     keep = "first" if config.keep == "quality" else config.keep
     order = [("url", "ascending"), *keep_order(keep, config.scope), ("document", "ascending")]
     rows = pc.sort_indices(pages, sort_keys=order)
@@ -98,9 +115,7 @@ def copies(pages: pa.Table, config: DedupConfig) -> pa.Table:
     first = np.maximum.accumulate(np.where(again, 0, np.arange(len(rows))))[again]
     numbers = rows.to_numpy()
     stays = pages.take(pa.array(numbers[first]))
-    goes = pages.column("document").take(pa.array(numbers[again]))
-    reasons = pa.array([SAME_URL]).take(pa.array(np.zeros(len(first), np.int64)))
-    return pa.table([goes, stays.column("source"), stays.column("offset"), reasons, stays.column("id")], schema=SHADOWS)
+    return shadows_of(pages.column("document").take(pa.array(numbers[again])), SAME_URL, stays, stays.column("id"))
 
 
 def _shadows(context: Context, groups: int) -> Iterator[pa.Table]:
@@ -129,8 +144,7 @@ def _candidates(
     context: Context, starts: Any, hashes: Any, documents: Any, wanted: Any, config: DedupConfig
 ) -> pa.Table:
     """The pages whose URL has one of these hashes (ascending), with what chooses among them; opens only their shards."""
-    places = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
-    numbers = documents[wanted[places] == hashes]
+    numbers = documents[lookup(wanted, hashes)[1]]
     keep = "first" if config.keep == "quality" else config.keep
     columns = [*dict.fromkeys([*order_columns(keep), "source", "offset"])]
     found = []

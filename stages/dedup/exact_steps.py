@@ -62,7 +62,10 @@ def plan_copies(planning: Planning, scopes: Sequence[Scope]) -> list[Task]:
                     "signatures": outputs(shards, "signatures"),
                     "ids": outputs(finished(planning, "ids", snapshots), "ids"),
                 },
-                {"ids": f"{planning.stage}/steps/{planning.step}/{scope.name}.parquet"},
+                {
+                    "ids": f"{planning.stage}/steps/{planning.step}/{scope.name}.parquet",
+                    "stays": f"{planning.stage}/steps/url_stays/{scope.name}.parquet",
+                },
                 {"rows": rows},
                 memory=(planning.config.memory_mb << 20) + BYTES_A_URL * sum(map(sum, rows)),
             )
@@ -70,6 +73,6 @@ def plan_copies(planning: Planning, scopes: Sequence[Scope]) -> list[Task]:
     return tasks
 
 
-def copies_of(planning: Planning, scope: str) -> tuple[File, ...]:
-    """In place of the input `ids`: the pages of a scope that go before texts are compared."""
-    return outputs(finished(planning, COPIES, [scope]), "ids")
+def copies_of(planning: Planning, scope: str, name: str) -> tuple[File, ...]:
+    """In place of the output `ids` or `stays` of the step `ids`: the pages of a scope that go before texts are compared."""
+    return outputs(finished(planning, COPIES, [scope]), name)

@@ -1,14 +1,16 @@
 """Step `ids`: the pages of a snapshot whose id another page of it has. A document's key is (snapshot, id): one of them stays.
 
-Memory: 12 bytes a page of the snapshot, 12 an id that comes again, 48 a page that goes, and `memory_mb` for the rest.
+The earliest stays, then the first by text, source and offset, whatever `keep` says: rows of one id are one document.
+
+Memory: 12 bytes a page of the snapshot, 12 an id that comes again, 56 a page that goes, and `memory_mb` for the rest.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ import pyarrow.parquet as pq
 from curate.pipeline.errors import CurateError
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
+from curate.stages.dedup.columns import lookup
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.partitions import PartWriter, read_part
 
@@ -29,11 +32,16 @@ SHADOWS = pa.schema(
         ("source", pa.string()),
         ("offset", pa.int64()),
         ("reason", pa.string()),
+        ("stays", pa.int64()),
         ("kept_id", pa.string()),
+        ("through", pa.bool_()),
     ]
 )
-"""The pages that go, a part for each group, by number; `source` and `offset` say where the page that stays stands in the
-input. `reason` is that of the ledger, `kept_id` null where it is the same id."""
+"""The pages that go, a part for each group, by number, each for another of its id or URL: `source` and `offset` say where that
+one stands in the input, `reason` is the ledger's. `stays` and `kept_id` are the page that takes part in its place in what
+follows (`kept_id` null: of the same id): another one where `through`, for a page of the same id may go for its URL."""
+STANDINGS = pa.schema([SHADOWS.field(name) for name in ("document", "stays", "kept_id", "through")])
+"""The same by the page that stays: a part for each group of that one."""
 
 _ORDER = ("date", "hash_high", "hash_low", "source", "offset", "tie", "document")
 """Of the pages of an id the first by these stays, nulls last. `document` decides only where the same record came in twice."""
@@ -68,15 +76,28 @@ def write_ids(context: Context) -> Counts:
         found.append(compact(shadowed(_candidates(context, hashes, ends, repeated[first:last]))))
     del hashes, repeated, often
     counts.seconds["compare"] += time.perf_counter() - started
-    with context.create("ids") as output, PartWriter(output, SHADOWS) as writer:
-        _write(writer, pa.concat_tables(found).unify_dictionaries(), ends + params["base"], params["groups"])
+    groups: list[int] = params["groups"]
+    firsts = [shard for shard, group in enumerate(groups) if shard == 0 or group != groups[shard - 1]]
+    starts = ends[[*firsts, len(groups)]] + params["base"]
+    write_shadows(context, pa.concat_tables(found).unify_dictionaries(), starts, [groups[shard] for shard in firsts])
     return counts
 
 
-def read_shadows(context: Context) -> pa.Table:
-    """The pages of a task's group that go for their id, by number; the task has the input `ids` and the param `group`."""
-    pieces = [SHADOWS.empty_table()]
-    for file in context.task.inputs["ids"]:
+def write_shadows(context: Context, shadows: pa.Table, starts: Any, groups: Sequence[int]) -> None:
+    """The outputs `ids` and `stays` of a task: `starts` are the numbers at which the groups begin and the last one ends."""
+    for name, schema, by in (("ids", SHADOWS, "document"), ("stays", STANDINGS, "stays")):
+        pages = shadows.column(by).to_numpy()
+        order = np.argsort(pages, kind="stable")
+        limits = np.searchsorted(pages[order], starts).tolist()
+        with context.create(name) as output, PartWriter(output, schema) as writer:
+            for group, (start, end) in zip(groups, pairwise(limits), strict=True):
+                writer.write(group, shadows.take(pa.array(order[start:end])))
+
+
+def read_shadows(context: Context, name: str = "ids", schema: pa.Schema = SHADOWS) -> pa.Table:
+    """The pages of a task's group that go for their id, by number; the task has that input and the param `group`."""
+    pieces = [schema.empty_table()]
+    for file in context.task.inputs[name]:
         with context.open(file) as stream:
             pieces.extend(read_part(stream, context.task.params["group"]))
     return pa.concat_tables(pieces)
@@ -104,7 +125,7 @@ def repeats(hashes: Any, at_a_time: int) -> tuple[Any, Any]:
 
 
 def shadowed(candidates: pa.Table) -> pa.Table:
-    """By SHADOWS: every page but the first of each id, with the place of that first one. Rows with a null id stay."""
+    """By SHADOWS: every page but the first of each id, for that first one. Rows with a null id stay."""
     if candidates.column("id").null_count:
         candidates = candidates.filter(pc.is_valid(candidates.column("id")))
     order = pc.sort_indices(candidates, sort_keys=[(name, "ascending") for name in ("id_hash", "id", *_ORDER)])
@@ -114,16 +135,34 @@ def shadowed(candidates: pa.Table) -> pa.Table:
         again[1:] = pc.equal(ids[1:], ids[:-1]).to_numpy()
     first = np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))[again]
     rows = order.to_numpy()
-    stays = candidates.select(["source", "offset"]).take(pa.array(rows[first]))
+    stays = candidates.select(["source", "offset", "document"]).take(pa.array(rows[first]))
     goes = candidates.column("document").take(pa.array(rows[again]))
-    reasons = pa.array([SAME_ID], pa.string()).take(pa.array(np.zeros(len(goes), np.int64)))
-    return pa.table([goes, *stays.columns, reasons, pa.nulls(len(goes), pa.string())], schema=SHADOWS)
+    return shadows_of(goes, SAME_ID, stays, pa.nulls(len(goes), pa.string()))
+
+
+def shadows_of(goes: pa.ChunkedArray, reason: str, stays: pa.Table, kept_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """By SHADOWS: pages that go, and for each the one that `stays` (`source`, `offset`, `document`)."""
+    count = len(goes)
+    reasons = pa.array([reason], pa.string()).take(pa.array(np.zeros(count, np.int64)))
+    return pa.table(
+        [
+            goes,
+            stays.column("source"),
+            stays.column("offset"),
+            reasons,
+            stays.column("document"),
+            kept_ids,
+            pa.array(np.zeros(count, np.bool_)),
+        ],
+        schema=SHADOWS,
+    )
 
 
 def compact(shadows: pa.Table) -> pa.Table:
     """A page that goes costs its numbers alone: of paths there are few."""
-    for place, name in ((1, "source"), (3, "reason")):
-        shadows = shadows.set_column(place, name, shadows.column(name).dictionary_encode())
+    for place, field in enumerate(shadows.schema):
+        if pa.types.is_string(field.type):
+            shadows = shadows.set_column(place, field.name, shadows.column(place).dictionary_encode())
     return shadows
 
 
@@ -165,8 +204,7 @@ def _candidates(context: Context, hashes: Any, ends: Any, wanted: Any) -> pa.Tab
     def read(shard: int) -> pa.Table | None:
         start = int(ends[shard])
         values = hashes[start : ends[shard + 1]]
-        places = np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)
-        rows = np.flatnonzero(wanted[places] == values)
+        rows = np.flatnonzero(lookup(wanted, values)[1])
         if not len(rows):
             return None
         with context.open(files[shard]) as stream:
@@ -175,14 +213,3 @@ def _candidates(context: Context, hashes: Any, ends: Any, wanted: Any) -> pa.Tab
 
     with ThreadPoolExecutor(_READERS) as pool:
         return pa.concat_tables([table for table in pool.map(read, range(len(files))) if table is not None])
-
-
-def _write(writer: PartWriter, shadows: pa.Table, ends: Any, groups: list[int]) -> None:
-    """A part for each group: `ends` are the numbers at which the shards begin and end, `groups` the group of each."""
-    documents = shadows.column("document").to_numpy()
-    order = np.argsort(documents)
-    documents = documents[order]
-    for group, shards in groupby(range(len(groups)), lambda shard: groups[shard]):
-        held = list(shards)
-        start, end = np.searchsorted(documents, [ends[held[0]], ends[held[-1] + 1]]).tolist()
-        writer.write(group, shadows.take(pa.array(order[start:end])))

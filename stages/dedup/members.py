@@ -6,6 +6,7 @@ They lie in many shards, and the answers go back by shard (`verdicts`): two shuf
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -14,21 +15,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.pipeline.documents import read_batches
-from curate.pipeline.errors import UsageError
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
 from curate.stages.dedup.clusters import firsts, keep_order, order_columns
+from curate.stages.dedup.columns import check_quality_column, lookup, parts_of
 from curate.stages.dedup.config import DedupConfig
+from curate.stages.dedup.ids import STANDINGS, read_shadows
 from curate.stages.dedup.linking import COMPONENTS
 from curate.stages.dedup.normalise import normalised_batches
 from curate.stages.dedup.signing import signature_schema
-from curate.stages.dedup.similarity import shingle_sets
-from curate.stages.partitions import PartWriter, read_part
+from curate.stages.dedup.similarity import Growing, gathered, shingle_sets
+from curate.stages.partitions import PartWriter, by_part, read_part
 
+STANDINGS_AT = pa.schema([("label", pa.int64()), *STANDINGS])
+"""The pages that go for their id or URL, each with the cluster of the page that stays for it; where that one is in none, its
+own number."""
 TEXT = ("hash_high", "hash_low")
 """Equal for pages of the same normalised text."""
 SHINGLES = 4096
 """Shingles of a text that are compared: those with the lowest hashes."""
+_ROW_GROUP = 1 << 21
+"""Shingles in a row group, about: Parquet's writer and reader take several times its 8 MB, and no more."""
 
 
 def member_schema(config: DedupConfig) -> pa.Schema:
@@ -53,7 +60,8 @@ def _signed(config: DedupConfig) -> list[str]:
 
 
 def write_members(context: Context) -> Counts:
-    """The pages of a group that have copies, a part for some of the clusters each."""
+    """The pages of a group that have copies, a part for some of the clusters each; and as `standings` those that went before
+    texts were compared and for which a page of the group stays."""
     config: DedupConfig = context.config
     params = context.task.params
     with context.open(context.input("components")) as stream:
@@ -72,12 +80,33 @@ def write_members(context: Context) -> Counts:
         pieces.append(piece.select(columns))
         context.progress(params["rows"][shard])
     members = pa.table([*found.columns, *pa.concat_tables(pieces).columns], names=schema.names[: len(columns) + 2])
-    if config.verify == "jaccard":
-        members = members.append_column("shingles", _all_shingles(context, members, config))
-    with context.create("members") as output, PartWriter(output, schema) as writer:
-        writer.scatter(members, members.column("label").to_numpy() % params["parts"])
+    del pieces
+    parts = parts_of(members.column("label").to_numpy(), params["parts"])
+    shingles = _all_shingles(context, members, config) if config.verify == "jaccard" else None
+    # hashes do not come again: a dictionary of them is only made to be thrown away
+    repeated = [name for name in schema.names if name not in ("bands", "shingles")]
+    with context.create("members") as output, PartWriter(output, schema, use_dictionary=repeated) as writer:
+        if shingles is None:
+            writer.scatter(members, parts)
+        else:
+            for part, rows in by_part(parts):
+                for some in shingles.cut(rows):
+                    writer.write(part, members.take(pa.array(some)).append_column("shingles", shingles.take(some)))
+    standings = _standings(context, found)
+    with context.create("standings") as output, PartWriter(output, STANDINGS_AT) as writer:
+        writer.scatter(standings, parts_of(standings.column("label").to_numpy(), params["parts"]))
     records = sum(params["rows"])
     return Counts(records=records, kept=records)
+
+
+def _standings(context: Context, found: pa.Table) -> pa.Table:
+    """By STANDINGS_AT; `found` are the group's pages that are in a cluster, by COMPONENTS, ascending."""
+    standings = read_shadows(context, "stays", STANDINGS)
+    stays = standings.column("stays").to_numpy()
+    places, there = lookup(found.column("document").to_numpy(), stays)
+    labels = stays.copy()
+    labels[there] = found.column("label").to_numpy()[places[there]]
+    return standings.add_column(0, "label", pa.array(labels))
 
 
 def _by_shard(context: Context, documents: Any) -> Iterator[tuple[int, Any]]:
@@ -90,50 +119,60 @@ def _by_shard(context: Context, documents: Any) -> Iterator[tuple[int, Any]]:
         base += rows
 
 
-def _all_shingles(context: Context, members: pa.Table, config: DedupConfig) -> pa.Array:
-    """The column `shingles` of a group's members: of each text once, with the page that comes first."""
+@dataclass(frozen=True)
+class _Shingles:
+    """The column `shingles` of some rows: those of row i are `values[starts[i]:starts[i] + sizes[i]]`, null unless `held`."""
+
+    values: Any
+    starts: Any
+    sizes: Any
+    held: Any
+
+    def take(self, rows: Any) -> pa.Array:
+        """The column of these rows."""
+        sizes = self.sizes[rows]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        values = gathered(self.values, self.starts[rows], sizes)
+        return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=pa.array(~self.held[rows]))
+
+    def cut(self, rows: Any) -> list[Any]:
+        """The rows in pieces of about `_ROW_GROUP` shingles."""
+        before = np.cumsum(self.sizes[rows]) - self.sizes[rows]
+        return np.split(rows, np.flatnonzero(np.diff(before // _ROW_GROUP)) + 1)
+
+
+def _all_shingles(context: Context, members: pa.Table, config: DedupConfig) -> _Shingles:
+    """The shingles of a group's members: of each text once, with the page that comes first."""
     documents = members.column("document").to_numpy()
     chosen = np.sort(firsts(members, keep_order(config.keep, config.scope), TEXT).column("document").to_numpy())
-    made = [pa.array([], pa.large_list(pa.uint32()))]
+    values, sizes = Growing(np.uint32), [np.zeros(0, np.int64)]
     for shard, rows in _by_shard(context, chosen):
         with context.open(context.task.inputs["docs"][shard]) as stream:
-            made.extend(_shingles(stream, rows, config))
-    places = np.searchsorted(chosen, documents)
-    held = places < len(chosen)
-    held[held] = chosen[places[held]] == documents[held]
-    return pa.concat_arrays(made).take(pa.array(places, mask=~held))
+            for hashes, offsets in _shingles(stream, rows, config):
+                values.extend(hashes)
+                sizes.append(np.diff(offsets))
+    places, held = lookup(chosen, documents)
+    found = np.concatenate([*sizes, [0]])  # a last one for no text at all
+    return _Shingles(values.whole(), (np.cumsum(found) - found)[places], np.where(held, found[places], 0), held)
 
 
 def numbers(stream: IO[bytes], path: str, name: str) -> pa.ChunkedArray:
     """A column of numbers, or a number of a struct, as float64; UsageError where there is none of that name."""
+    check_quality_column(pq.read_schema(stream), path, name)
     first, *inner = name.split(".")
-    held = pq.read_schema(stream)
-    column = held.field(first).type if first in held.names else None
-    for part in inner:
-        column = (
-            column.field(part).type
-            if column is not None and pa.types.is_struct(column) and part in column.names
-            else None
-        )
-    if column is None or not (pa.types.is_integer(column) or pa.types.is_floating(column)):
-        raise UsageError(
-            f"dedup.keep: quality goes by the column {name!r}, which {path} has not as a number; name one that the documents "
-            f"have in dedup.quality_column ({', '.join(held.names)}), or choose another keep"
-        )
     values = pq.ParquetFile(stream).read(columns=[name]).column(first)  # read_table names it by its last part
     for part in inner:
         values = pc.struct_field(values, part)
     return values.cast(pa.float64())
 
 
-def _shingles(stream: IO[bytes], rows: Any, config: DedupConfig) -> Iterator[pa.Array]:
-    """The shingles of some of a shard's texts, ascending."""
+def _shingles(stream: IO[bytes], rows: Any, config: DedupConfig) -> Iterator[tuple[Any, Any]]:
+    """The shingles of some of a shard's texts, ascending, and their offsets."""
     first = 0
     for batch in read_batches(stream, ("text",)):
         start, end = np.searchsorted(rows, [first, first + batch.num_rows]).tolist()
         for part in normalised_batches(batch.column("text").take(pa.array(rows[start:end] - first))):
-            hashes, offsets = shingle_sets(part, config.minhash.ngram, config.minhash.ngram_of).lowest(SHINGLES)
-            yield pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(hashes))
+            yield shingle_sets(part, config.minhash.ngram, config.minhash.ngram_of).lowest(SHINGLES)
         first += batch.num_rows
 
 

@@ -1,9 +1,15 @@
 """Texts made comparable, and their exact hashes: FineWeb's normalisation over UTF-8 bytes in a compiled kernel.
 
 In this order: lower case; canonical decomposition, non-spacing marks (diacritics) and format characters (soft hyphen,
-zero-width joiners, byte-order mark) off; every run of digits is `0`; punctuation, ASCII symbols, control characters and
-white space are spaces; runs of spaces are one, none at either end. (recipes.md, FineWeb step 8. FineWeb lists its
-punctuation by hand; here it is every character of Unicode's category P, which covers the list and all scripts.)
+zero-width joiners, byte-order mark) off; every number is `0`: digits of any script and, once, a decimal separator with
+digits behind it; punctuation, ASCII symbols, control characters and white space are spaces; runs of spaces are one, none at
+either end.
+
+It is what datatrove 0.10's `simplify_text` gives with FineWeb's settings, but for these, where texts of all scripts are meant
+to be compared: punctuation is every character of Unicode's category P, and the five of their list that are not (theirs is a
+list by hand, of 80 characters besides the ASCII ones: it leaves most scripts' and the single quotes ‘ ‹ ›); format characters
+go, where they stay there; both forms of a small sigma are one; runs of spaces are joined once the marks are gone, not before.
+Words are those of `minhash`, FineWeb's those of a tokeniser for the language.
 """
 
 from __future__ import annotations
@@ -22,11 +28,15 @@ import numpy as np
 import pyarrow as pa
 
 from curate.stages.folding import EXPANDS, Folding, folded_of, folding
+from curate.stages.text.kernels import kernel
 
 NORMALISED_BYTES = 8 << 20
 """Bytes of text normalised at a time, unless one text alone is larger: bounds the kernel's output buffer."""
 
-_SPACE = 0x20
+_SPACE, _DIGIT = 0x20, 0x30
+_FULL_STOP, _COMMA = 0x2E, 0x2C
+OTHER_PUNCTUATION = "´∶━►～"
+"""FineWeb's that Unicode calls symbols."""
 _GROWTH = 3
 """UTF-8 bytes out per byte in at most: a Hangul syllable (3 bytes) becomes three letters of 3."""
 
@@ -111,14 +121,14 @@ def fold(character: str) -> str:
             continue
         if kind == "Nd":
             out.append("0")
-        elif kind[0] in "PZ" or kind == "Cc" or (kind[0] == "S" and letter < "\x7f"):
+        elif kind[0] in "PZ" or kind == "Cc" or (kind[0] == "S" and letter < "\x7f") or letter in OTHER_PUNCTUATION:
             out.append(" ")
         else:
             out.append(letter)
     return "".join(out)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignore[no-untyped-def]
     at = 0
     for text in range(len(offsets) - 1):
@@ -126,16 +136,28 @@ def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignor
         end = offsets[text + 1]
         first = at
         previous = np.uint32(_SPACE)
+        parts = 0  # decimal separators in the number at hand
         while position < end:
-            # ASCII without a branch a byte: what does not count is written over by what comes next
+            # ASCII almost without a branch a byte: what does not count is written over by what comes next
             while position < end and data[position] < 0x80:
-                folded = table[data[position]]
+                byte = data[position]
+                folded = table[byte]
+                position += 1
+                if previous == _DIGIT:
+                    if (
+                        ((byte == _FULL_STOP) | (byte == _COMMA))
+                        and not parts
+                        and _digit_at(data, position, end, table)
+                    ):
+                        parts = 1
+                        continue
+                elif folded == _DIGIT:
+                    parts = 0
                 # runs of digits and of spaces are one; none leads
-                again = (folded == previous) & ((folded == _SPACE) | (folded == 0x30))
+                again = (folded == previous) & ((folded == _SPACE) | (folded == _DIGIT))
                 out[at] = folded
                 at += (folded != 0) & (not again)
                 previous = folded if folded else previous
-                position += 1
             if position == end:
                 break
             code, length = _decode(data, position, end, np.uint32(data[position]))
@@ -143,8 +165,13 @@ def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignor
             folded = folded_of(code, table)
             if folded == 0:
                 continue
+            if previous != _DIGIT:
+                parts = 0
+            elif not parts and _separates(code) and _digit_at(data, position, end, table):
+                parts = 1
+                continue
             if folded < 0x80:
-                if (folded == _SPACE or folded == 0x30) and folded == previous:
+                if ((folded == _SPACE) | (folded == _DIGIT)) and folded == previous:
                     continue
                 out[at] = folded
                 at += 1
@@ -153,7 +180,7 @@ def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignor
                 index = folded & np.uint32(0x7FFFFFFF)
                 for place in range(starts[index], starts[index + 1]):
                     letter = letters[place]
-                    if (letter == _SPACE or letter == 0x30) and letter == previous:
+                    if ((letter == _SPACE) | (letter == _DIGIT)) and letter == previous:
                         continue
                     at = _encode(out, at, letter)
                     previous = letter
@@ -163,6 +190,26 @@ def _normalise(data, offsets, table, starts, letters, out, ends):  # type: ignor
         if at > first and out[at - 1] == _SPACE:
             at -= 1
         ends[text + 1] = at
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _separates(code):  # type: ignore[no-untyped-def]
+    """True for the decimal separators of FineWeb's pattern beyond ASCII: ، ٫ ⎖ ⎗ ⎘."""
+    return code == 0x60C or code == 0x66B or 0x2396 <= code <= 0x2398
+
+
+@kernel
+def _digit_at(data, position, end, table):  # type: ignore[no-untyped-def]
+    """True if a digit is the first character from here on that stands for anything."""
+    while position < end:
+        code, length = np.uint32(data[position]), 1
+        if code >= 0x80:
+            code, length = _decode(data, position, end, code)
+        folded = folded_of(code, table)
+        if folded:
+            return folded == _DIGIT
+        position += length
+    return False
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

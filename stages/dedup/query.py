@@ -61,10 +61,11 @@ class Match:
 @dataclass(frozen=True)
 class Answer:
     """What was found for text `number` (from 0). `found` counts all pages alike, `matches` are the first of them, the most
-    similar first, then by (date, snapshot, id)."""
+    similar first, then by (date, snapshot, id). `empty`: a text without words, which is never a copy."""
 
     number: int
     id: str | None
+    empty: bool
     found: int
     matches: list[Match]
 
@@ -74,6 +75,8 @@ class Asked:
     """The texts asked for: their signatures, and for each key the texts that have it."""
 
     ids: list[str | None]
+    empty: Any
+    """Whether each has no words."""
     hashes: Any
     """Shape (texts, 2)."""
     sketches: Any | None
@@ -160,7 +163,13 @@ def near_copies(
                 counts[text] += many[text]
     pages = _pages(workspace, entries, [hit for hits in found for hit in hits])
     return [
-        Answer(number, asked.ids[number], int(counts[number]), [_match(hit, pages) for hit in hits])
+        Answer(
+            number,
+            asked.ids[number],
+            bool(asked.empty[number]),
+            int(counts[number]),
+            [_match(hit, pages) for hit in hits],
+        )
         for number, hits in enumerate(found)
     ]
 
@@ -180,11 +189,12 @@ def ask(texts: Iterable[tuple[str | None, str]], config: DedupConfig) -> Asked:
             waiting, size = [], 0
     table = pa.concat_tables([*signed, sign(_batch(waiting), _for_texts(config))])
     hashes = np.stack([table.column(name).to_numpy() for name in _HASHES], axis=1).astype(np.uint64)
-    worded = np.flatnonzero(~table.column("empty").to_numpy())
+    empty = table.column("empty").to_numpy()
+    worded = np.flatnonzero(~empty)
     keys = _keys(table, config)[worded]
     order = np.argsort(keys.reshape(-1), kind="stable")
     sketches = fixed_bytes(table.column("sketch"), config.minhash.permutations) if config.minhash.enabled else None
-    return Asked(ids, hashes, sketches, keys.reshape(-1)[order], np.repeat(worded, keys.shape[1])[order])
+    return Asked(ids, empty, hashes, sketches, keys.reshape(-1)[order], np.repeat(worded, keys.shape[1])[order])
 
 
 _SIGNED_CHARACTERS = 8 << 20

@@ -66,8 +66,8 @@ def _settle(
     dropped = [verdict for verdict in verdicts.to_pylist() if not verdict["kept"]]
     records = record_keys(batch, (verdict["row"] - first for verdict in dropped))
     for record, verdict in zip(records, dropped, strict=True):
-        if verdict["shadowed"]:
-            kept_id = record["id"] if verdict["reason"] == SAME_ID else verdict["kept_id"]
+        if verdict["reason"] is not None:
+            kept_id = record["id"] if verdict["reason"] == SAME_ID and not verdict["through"] else verdict["kept_id"]
             writer.drop(record, verdict["reason"], kept_id=kept_id, detail=_place(verdict))
             continue
         exact = config.exact and verdict["exact"]
@@ -79,6 +79,7 @@ def _settle(
 
 
 def _place(verdict: dict[str, Any]) -> str:
-    """Where the page of the same id stands that stays; the number first, for a long path may be cut off."""
+    """Where the page of the same id or URL stands; the number first, for a long path may be cut off."""
     offset = "" if verdict["offset"] is None else f"offset {verdict['offset']} of "
-    return f"kept: {offset}{verdict['source'] or 'a page without a source'}"
+    said = "a copy itself" if verdict["through"] else "kept"
+    return f"{said}: {offset}{verdict['source'] or 'a page without a source'}"

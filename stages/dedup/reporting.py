@@ -85,7 +85,7 @@ def write_report(context: Context) -> Counts:
         ],
         "largest": _cut([item for part in parts for item in part["largest"]]),
     }
-    if config.verifies:
+    if config.verify or config.max_cluster:
         report["verification"] = _verification(context, config)
     with context.create("report") as output:
         output.write(as_json(report))

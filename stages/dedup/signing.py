@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from curate.pipeline.documents import TableWriter, read_batches
+from curate.pipeline.documents import TableWriter, read_batches, read_schema
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context
+from curate.stages.dedup.columns import check_quality_column
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.minhash import band_keys, signature_matrix, sketch
 from curate.stages.dedup.normalise import normalised_batches, string_buffers, text_hashes
@@ -52,8 +53,12 @@ def write_signatures(context: Context) -> Counts:
     config: DedupConfig = context.config
     counts = Counts()
     schema = signature_schema(config)
+    docs = context.input("docs")
+    if config.keep == "quality":  # `members` would refuse it, when everything has been signed and linked
+        with context.open(docs) as stream:
+            check_quality_column(read_schema(stream), docs.path, config.quality_column)
     with (
-        context.open(context.input("docs")) as stream,
+        context.open(docs) as stream,
         context.create("signatures") as output,
         TableWriter(output, schema) as writer,
     ):

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 import numba
 import numpy as np
 
-from curate.stages.dedup.columns import ranges
 from curate.stages.dedup.minhash import Hashes, NgramOf, Offsets, shingle_hashes
 from curate.stages.dedup.normalise import Normalised
 
@@ -40,10 +39,10 @@ class ShingleSets:
 
         A sample of the union of any two texts that needs no more of either (Broder 1997).
         """
-        lengths = np.minimum(self.sizes, most)
-        return (self.hashes[ranges(self.offsets[:-1], lengths)] >> np.uint64(32)).astype(np.uint32), np.concatenate(
-            [[0], np.cumsum(lengths)]
-        )
+        offsets = np.concatenate([[0], np.cumsum(np.minimum(self.sizes, most))])
+        halves = np.empty(offsets[-1], np.uint32)
+        _upper(self.hashes, self.offsets, offsets, halves)
+        return halves, offsets
 
 
 def shingle_sets(texts: Normalised, ngram: int, of: NgramOf = "words") -> ShingleSets:
@@ -71,6 +70,52 @@ def jaccard(
     out = np.empty(len(left), np.float64)
     _jaccard(one.hashes, one.offsets, left, other.hashes, other.offsets, right, out)
     return out
+
+
+def gathered(values: Any, starts: Any, lengths: Any) -> Any:
+    """values[starts[0]:starts[0] + lengths[0]], values[starts[1]: … in one array, without a number for each of them."""
+    out = np.empty(int(lengths.sum()), values.dtype)
+    _gather(values, starts, lengths, out)
+    return out
+
+
+class Growing:
+    """Values that come in pieces, in one array: an eighth more memory than they take at most, where the system can move
+    pages of it without a copy (Linux), and no list of pieces that are there twice when they are joined."""
+
+    def __init__(self, kind: Any) -> None:
+        self._held = np.empty(0, kind)
+        self._used = 0
+
+    def extend(self, values: Any) -> None:
+        """Adds values after those that there are."""
+        end = self._used + len(values)
+        if end > len(self._held):
+            # no array shares the memory: `whole` is asked for at the end
+            self._held.resize(max(end, len(self._held) * 9 // 8), refcheck=False)
+        self._held[self._used : end] = values
+        self._used = end
+
+    def whole(self) -> Any:
+        """All values. Nothing can be added after."""
+        held, self._held = self._held, np.empty(0, self._held.dtype)
+        return held[: self._used]
+
+
+@numba.njit(cache=True, nogil=True)
+def _upper(hashes, starts, offsets, out):  # type: ignore[no-untyped-def]
+    for text in range(len(offsets) - 1):
+        for place in range(offsets[text], offsets[text + 1]):
+            out[place] = hashes[starts[text] + place - offsets[text]] >> np.uint64(32)
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather(values, starts, lengths, out):  # type: ignore[no-untyped-def]
+    at = 0
+    for place in range(len(starts)):
+        for value in range(starts[place], starts[place] + lengths[place]):
+            out[at] = values[value]
+            at += 1
 
 
 @numba.njit(cache=True, nogil=True)

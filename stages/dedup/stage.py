@@ -1,22 +1,26 @@
 """The stage `dedup`: which tasks its steps have. Light: imported by the command line.
 
     signatures   a task a shard       hashes, band keys and sketch of every page
-    ids          a task a snapshot    pages whose id another page of the snapshot has: all but one of each id go, and take no
-                                      part in what follows
+    ids          a task a snapshot    pages whose id another page of the snapshot has: all but one of each id go, and link
+                                      and keep no others
     urls …       see `exact_steps`: where asked for, pages that go for their URL; then `ids` is what both steps leave
     bands        a task a group       pages of the group that share a key, linked to the smallest of them; the keys of
                                       those, a row each, sorted into parts by the key's range
     edges        a task a part        pages of several groups that share a key, linked to the smallest of them
     components   a task a scope       union-find: the cluster of every page
     join01 …     a task a block       the same for a scope of more pages than `components.in_memory`: rounds of contraction
-                                      over files, in blocks of so many pages, until a round changes nothing
+                                      over files, in blocks of so many pages, until each page is linked to the
+                                      smallest of its cluster
     stars        a task a block       the clusters that they come to
-    members      a task a group       the pages of clusters of two or more, sorted into parts by cluster
-    verify       a task a part        where asked for: pages linked only where alike enough, too large clusters taken apart
-    choices      a task a part        which page of each cluster stays, how similar the others are to it
+    members      a task a group       the pages of clusters of two or more, sorted into parts by cluster; and those that went
+                                      before, with the cluster of the page that stays for them
+    verify       a task a part        where asked for: pages linked only where alike enough, too large clusters taken apart;
+                                      with `scope: newest-first`, snapshots in turn
+    choices      a task a part        which page of each cluster stays, for how many, how similar the others are to it
     report       a task a scope       how many clusters of which size, the largest of them
     verdicts     a task a group       the choices and the pages that go for their id, sorted by shard
     substrings   see `edit_steps`: where asked for, what pages that stay lose
+    paragraphs … see `paragraph_steps`: the same by lines or sentences
     remove       a task a shard       docs and ledger
 
 A scope is a snapshot, or everything (`scope: global`, `newest-first`); ids are compared within a snapshot in all of them.
@@ -34,7 +38,7 @@ from itertools import accumulate, groupby
 
 from curate.pipeline.errors import Incomplete
 from curate.pipeline.stage import Done, File, Planning, Stage, Step, Task
-from curate.stages.dedup import edit_steps, exact_steps
+from curate.stages.dedup import edit_steps, exact_steps, paragraph_steps
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.planning import GROUP_SHARDS, consecutive, finished, outputs
 
@@ -51,10 +55,16 @@ ROUNDS = 16
 SIGNED = ("minhash",)
 LINKED = ("exact", "minhash")
 """What of the configuration changes signatures and links: another keep rule or threshold of verification goes on from them."""
+KEPT = ("minhash", "keep", "scope")
+COMPARED = (*KEPT, "verify", "verify_threshold", "max_cluster")
+"""What changes which pages stay, and the clusters before that; what edits texts then goes on from there."""
 JOIN, SPREAD = "join{:02d}", "spread{:02d}"
 
-BYTES_OF_SHINGLES = 4096
-"""Memory for a page's shingles, some thousand of 4 bytes, where they are compared."""
+BYTES_OF_SHINGLES = 5120
+"""Memory for a page's shingles, some thousand of 4 bytes, where they are gathered and compared (measured: 4.2 KB of a page of
+1,000 words, beside some 130 MB whatever their number)."""
+CHARACTERS = 4
+"""So many times as much with `ngram_of: characters`: 4,096 shingles are the most that is compared."""
 BYTES_AN_ID = 24
 """Memory for a page's id hash and what is found of it, beside `memory_mb`, where no id stands more than twice."""
 
@@ -129,7 +139,8 @@ def keys_a_page(config: DedupConfig) -> int:
 def _scope(name: str, shards: tuple[Done, ...], config: DedupConfig) -> Scope:
     memory = config.memory_mb << 20
     a_page = BYTES_A_PAGE + (8 * config.minhash.bands if config.verifies else 0)
-    a_page += BYTES_OF_SHINGLES if config.verify == "jaccard" else 0
+    if config.verify == "jaccard":
+        a_page += BYTES_OF_SHINGLES * (CHARACTERS if config.minhash.ngram_of == "characters" else 1)
     a_group = max(1, memory // max(a_page, BYTES_A_KEY * keys_a_page(config)))
     rows = [int(shard.counts["records"]) for shard in shards]
     before = [0, *accumulate(rows)]
@@ -175,7 +186,10 @@ def plan_ids(planning: Planning) -> list[Task]:
                 Task(
                     planning.stage, planning.step, snapshot,
                     {"signatures": outputs(shards, "signatures")},
-                    {"ids": f"{planning.stage}/steps/ids/{snapshot}.parquet"},
+                    {
+                        "ids": f"{planning.stage}/steps/ids/{snapshot}.parquet",
+                        "stays": f"{planning.stage}/steps/stays/{snapshot}.parquet",
+                    },
                     {"base": base, "rows": rows, "groups": list(groups)},
                     memory=(planning.config.memory_mb << 20) + BYTES_AN_ID * sum(rows),
                 )
@@ -189,7 +203,7 @@ def plan_bands(planning: Planning) -> list[Task]:
     for scope in scopes(planning):
         for block in scope.blocks:
             for group in block.groups:
-                inputs = {"signatures": outputs(group.shards, "signatures"), "ids": _ids(planning, group)}
+                inputs = {"signatures": outputs(group.shards, "signatures"), "ids": _ids(planning, group, "ids")}
                 params = {
                     "base": group.base, "group": group.number, "parts": scope.key_parts, "block": block.number
                 }  # fmt: skip
@@ -210,7 +224,7 @@ def plan_edges(planning: Planning) -> list[Task]:
 
 
 def plan_join(planning: Planning) -> list[Task]:
-    """A round's tasks for the scopes that need it: of several blocks, and changed by the round before."""
+    """A round's tasks for the scopes that need it: of several blocks, and not settled by the round before."""
     tasks = []
     for scope in scopes(planning):
         if len(scope.blocks) > 1 and _settled(planning, scope) is None:
@@ -286,7 +300,7 @@ def _joined(planning: Planning, scope: Scope, number: int) -> dict[str, tuple[Fi
 
 
 def _settled(planning: Planning, scope: Scope) -> int | None:
-    """The first round that changed nothing, of those before this step; None where each changed something."""
+    """The first round after which each page is linked to the smallest of its cluster, of those before this step, or None."""
     for number in range(1, ROUNDS + 1):
         steps = (JOIN.format(number), SPREAD.format(number))
         if steps[1] not in planning.before:
@@ -320,13 +334,17 @@ def plan_members(planning: Planning) -> list[Task]:
         for block in scope.blocks:
             components = outputs(finished(planning, step, [block.key]), "components")
             for group in block.groups:
-                inputs = {"components": components, "signatures": outputs(group.shards, "signatures")}
+                inputs = {
+                    "components": components,
+                    "signatures": outputs(group.shards, "signatures"),
+                    "stays": _ids(planning, group, "stays"),
+                }
                 if config.keep == "quality" or config.verify == "jaccard":
                     inputs["docs"] = tuple(documents[shard.key] for shard in group.shards)
                 params = {
                     "base": group.base, "group": group.number, "rows": group.rows, "parts": scope.cluster_parts
                 }  # fmt: skip
-                tasks.append(_task(planning, group.key, inputs, params))
+                tasks.append(_task(planning, group.key, inputs, params, also="standings"))
     return tasks
 
 
@@ -348,12 +366,14 @@ def plan_verify(planning: Planning) -> list[Task]:
 def plan_choices(planning: Planning) -> list[Task]:
     tasks = []
     for scope in scopes(planning):
-        inputs = {"members": outputs(finished(planning, "members", (group.key for group in scope.groups)), "members")}
+        members = finished(planning, "members", (group.key for group in scope.groups))
+        inputs = {name: outputs(members, name) for name in ("members", "standings")}
+        starts = [group.base for group in scope.groups]
         for part in range(scope.cluster_parts):
             key = _part_key(scope, part)
             if planning.config.verifies:
                 inputs = inputs | {"verified": outputs(finished(planning, "verify", [key]), "verify")}
-            tasks.append(_task(planning, key, inputs, {"part": part}, figures=True))
+            tasks.append(_task(planning, key, inputs, {"part": part, "starts": starts}, figures=True))
     return tasks
 
 
@@ -376,7 +396,7 @@ def plan_verdicts(planning: Planning) -> list[Task]:
         parts = finished(planning, "choices", (_part_key(scope, part) for part in range(scope.cluster_parts)))
         for group in scope.groups:
             params = {"base": group.base, "group": group.number, "rows": group.rows}
-            inputs = {"choices": outputs(parts, "choices"), "ids": _ids(planning, group)}
+            inputs = {"choices": outputs(parts, "choices"), "ids": _ids(planning, group, "ids")}
             tasks.append(_task(planning, group.key, inputs, params))
     return tasks
 
@@ -385,6 +405,7 @@ def plan_remove(planning: Planning) -> list[Task]:
     """Shards without signatures have no task: they failed, and the run says so."""
     documents = {shard.key: shard.file for shard in planning.shards}
     edits = edit_steps.edits_of_shards(planning, scopes(planning))
+    edits |= paragraph_steps.edits_of_shards(planning, scopes(planning))  # a recipe has one of them
     tasks = []
     for _, group in _groups(planning):
         verdicts = outputs(finished(planning, "verdicts", [group.key]), "verdicts")
@@ -411,12 +432,12 @@ def _snapshot(shard: Done) -> str:
     return shard.key.split("/", 1)[0]
 
 
-def _ids(planning: Planning, group: Group) -> tuple[File, ...]:
-    """The pages that go for their id: the step `ids` of the snapshots of which a group holds shards, in their order; with
-    `url` those that go for their URL too."""
+def _ids(planning: Planning, group: Group, name: str) -> tuple[File, ...]:
+    """The pages that go for their id, by their own group (`ids`) or that of the page that stays (`stays`): the step `ids` of
+    the snapshots of which a group holds shards, in their order; with `url` those that go for their URL too."""
     if planning.config.url:
-        return exact_steps.copies_of(planning, group.scope)
-    return outputs(finished(planning, "ids", dict.fromkeys(map(_snapshot, group.shards))), "ids")
+        return exact_steps.copies_of(planning, group.scope, name)
+    return outputs(finished(planning, "ids", dict.fromkeys(map(_snapshot, group.shards))), name)
 
 
 def _part_key(scope: Scope, part: int) -> str:
@@ -449,7 +470,7 @@ def _steps_of_round(number: int) -> tuple[Step, Step]:
 
 STAGE = Stage(
     name="dedup",
-    version=4,
+    version=5,
     config=DedupConfig,
     steps=(
         Step("signatures", "curate.stages.dedup.signing:write_signatures", plan_signatures, reads=SIGNED),
@@ -460,14 +481,23 @@ STAGE = Stage(
         Step("components", "curate.stages.dedup.linking:write_components", plan_components, reads=LINKED),
         *(step for number in range(1, ROUNDS + 1) for step in _steps_of_round(number)),
         Step("stars", "curate.stages.dedup.contraction:write_stars", plan_stars, reads=LINKED),
-        Step("members", "curate.stages.dedup.members:write_members", plan_members),
-        Step("verify", "curate.stages.dedup.verify:write_verified", plan_verify),
-        Step("choices", "curate.stages.dedup.choosing:write_choices", plan_choices),
-        Step("report", "curate.stages.dedup.reporting:write_report", plan_report),
-        Step("verdicts", "curate.stages.dedup.choosing:write_verdicts", plan_verdicts),
+        Step("members", "curate.stages.dedup.members:write_members", plan_members, reads=(*COMPARED, "quality_column")),
+        Step("verify", "curate.stages.dedup.verify:write_verified", plan_verify, reads=COMPARED),
+        Step("choices", "curate.stages.dedup.choosing:write_choices", plan_choices, reads=KEPT),
+        Step("report", "curate.stages.dedup.reporting:write_report", plan_report, reads=COMPARED),
+        Step("verdicts", "curate.stages.dedup.choosing:write_verdicts", plan_verdicts, reads=LINKED),
         *edit_steps.steps(scopes),
-        Step("remove", "curate.stages.dedup.removal:remove", plan_remove, record_bearing=True),
+        *paragraph_steps.steps(scopes),
+        Step(
+            "remove",
+            "curate.stages.dedup.removal:remove",
+            plan_remove,
+            record_bearing=True,
+            reads=("exact", "substring", "paragraphs"),
+        ),
     ),
     after="filter",
     disk=1.4,
+    opening="curate.stages.dedup.findings:opening",
+    closing="curate.stages.dedup.findings:closing",
 )

@@ -61,10 +61,9 @@ def find_repeats(texts: pa.Array, *, least_bytes: int = 500, bridge: float = 0.8
             raise ValueError(f"{len(data)} bytes of text in a partition: at most {np.iinfo(np.int32).max}")
         marks, keepers = _windows(data, starts, stops, least_bytes)
         limits = (least_bytes, bridge, marks, keepers)
-        most = kernels.all_pieces(data, starts, stops, *limits, found, rows, relied)  # without room: counts
+        most = kernels.all_pieces(data, starts, stops, *limits, found, rows, relied)  # no room: counts
         found, rows = np.empty((most, 3), np.int64), np.empty(most, np.int64)
-        count = kernels.all_pieces(data, starts, stops, *limits, found, rows, relied)
-        found, rows = found[:count], rows[:count]
+        kernels.all_pieces(data, starts, stops, *limits, found, rows, relied)
     whole = found[:, 0] < found[:, 1]  # a piece within one character is none
     rows, found = rows[whole], found[whole]
     return Cuts(rows, found[:, 0] - starts[rows], found[:, 1] - starts[rows], found[:, 2], relied)

@@ -85,7 +85,8 @@ def pieces_of(data, start, stop, least, bridge, marks, keepers, out, at):  # typ
         window = position
         limit = position + least
         first = at
-        at = _write(out, at, run, limit, keepers[window])
+        keeper = keepers[window]
+        at = _write(out, at, run, limit, keeper)
         while True:
             following = min(limit, stop - least)
             while following > window and keepers[following] < 0:
@@ -93,10 +94,11 @@ def pieces_of(data, start, stop, least, bridge, marks, keepers, out, at):  # typ
             if following <= window:
                 break
             window = following
-            if at <= len(out) and out[at - 1, 2] == keepers[window]:
+            if keepers[window] != keeper:
+                keeper = keepers[window]
+                at = _write(out, at, limit, window + least, keeper)
+            elif at <= len(out):
                 out[at - 1, 1] = window + least
-            else:
-                at = _write(out, at, limit, window + least, keepers[window])
             limit = window + least
         if (
             span >= 0
@@ -144,8 +146,8 @@ def _relied_upon(marks, start, stop, least, first):  # type: ignore[no-untyped-d
 
 @njit(cache=True, nogil=True)
 def all_pieces(data, starts, stops, least, bridge, marks, keepers, out, texts, relied):  # type: ignore[no-untyped-def]
-    """Pieces of all texts, ends at characters; `texts` is the text of each. Gives how many there are; where `out` has room for
-    fewer, as many as there may be at most. `relied[d]` becomes true where another text relies on a window of text d."""
+    """Pieces of all texts, ends at characters; `texts` is the text of each. Gives how many there are, of which those beyond
+    the room in `out` are not written. `relied[d]` becomes true where another text relies on a window of text d."""
     at = 0
     for text in range(len(starts)):
         first = at

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import faults
 import pytest
+from click.testing import CliRunner
+
+from curate.pipeline.cli import main
 
 CLI = ["-m", "curate.pipeline.cli"]
 
@@ -94,9 +97,9 @@ def test_the_recipes_that_ship_are_all_valid() -> None:
     names = json.loads(out)["recipes"]
     assert "fineweb" in names
     for name in names:
-        code, out, err = faults.run([*CLI, "recipes", "show", name, "--resolved"])
-        assert code == 0, err
-        assert out
+        done = CliRunner().invoke(main, ["recipes", "show", name, "--resolved"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert done.output
 
 
 def test_the_fineweb_recipe_has_the_published_numbers() -> None:

@@ -165,7 +165,7 @@ def test_what_edits_took_out_is_added_up_and_shown(workspace: Workspace) -> None
         entry["counts"]["edits"] = edits
     changed["counts"]["edits"] = {"few_words": 1234, "citations": 3}
     workspace.write_json("filter/manifest.json", changed)
-    assert "characters taken out of lines: few_words 1,234, citations 3" in shown(workspace)
+    assert "characters taken out of texts: few_words 1,234, citations 3" in shown(workspace)
     assert stage_statuses(workspace, STAGES)[1].to_json()["edits"] == {"citations": 3, "few_words": 1234}
 
 

@@ -4,60 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from html.parser import HTMLParser
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from report_page import read, whole
 
 from curate.pipeline.documents import LEDGER, TableWriter
 from curate.pipeline.errors import CurateError
 from curate.pipeline.workspace import Workspace
 from curate.report.build import build_report
-
-
-class Page(HTMLParser):
-    """Every element with its attributes, every text, and the tables as rows of cell texts."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
-        self.text = ""
-        self._cell = False
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self._cell = True
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self._cell:
-            self.rows[-1][-1] += data
-
-    def row(self, *first: str) -> list[str]:
-        """The first table row that begins with these cells."""
-        return next(row for row in self.rows if tuple(row[: len(first)]) == first)
-
-    def stage(self, name: str) -> list[str]:
-        """The row of the table of sums."""
-        return next(row for row in self.rows if row[0] == name and len(row) == 8)
-
-
-def read(workspace: Workspace) -> tuple[str, Page]:
-    with workspace.open(build_report(workspace)) as stream:
-        html = stream.read().decode()
-    return html, Page(html)
 
 
 def ledger_rows(workspace: Workspace, stage: str) -> list[dict[str, Any]]:
@@ -66,10 +22,6 @@ def ledger_rows(workspace: Workspace, stage: str) -> list[dict[str, Any]]:
         with workspace.open(name) as stream:
             found += pq.read_table(stream).to_pylist()
     return found
-
-
-def whole(cell: str) -> int:
-    return int(cell.replace(",", ""))
 
 
 def test_an_empty_workspace_is_refused_with_the_command_to_run_first(tmp_path: Any) -> None:
@@ -162,7 +114,7 @@ def test_clusters_are_counted_by_size_and_the_largest_comes_first(synthetic: Any
     sizes = [item["duplicates"] for found in made.made["dedup"].values() for item in found]
     assert whole(page.row("1 (no duplicate)")[2]) == sizes.count(1)
     assert whole(page.row("2")[2]) == sizes.count(2)
-    heads = [index for index, row in enumerate(page.rows) if row[:2] == ["pages", "page kept"]]
+    heads = [index for index, row in enumerate(page.rows) if row[:3] == ["pages", "least similarity", "page kept"]]
     assert whole(page.rows[heads[0] + 1][0]) == max(sizes)
 
 

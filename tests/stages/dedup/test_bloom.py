@@ -37,6 +37,25 @@ def test_strangers_are_taken_for_members_as_often_as_the_formula_says(count: int
     assert abs(found - expected) < 5 * math.sqrt(expected) + 0.03 * expected
 
 
+@pytest.mark.parametrize(("count", "error"), [(10, 0.01), (50, 0.001), (200, 0.001)])
+def test_a_small_filter_errs_no_more_often_than_it_says(count: int, error: float) -> None:
+    """Probes that are a step apart would meet: 1.3 to 4 times as often."""
+    strangers, found = 20_000, 0
+    for seed in range(100):
+        bloom = Bloom(count, error)
+        bloom.add(hashes(count, seed))
+        found += int(bloom.contains(hashes(strangers, 1000 + seed)).sum())
+    assert 0.85 < found / (100 * strangers) / error < 1.15
+
+
+def test_beyond_its_count_it_errs_more_often_as_the_formula_says() -> None:
+    bloom = Bloom(20_000, 0.01)
+    bloom.add(hashes(40_000, 1))
+    found = int(bloom.contains(hashes(100_000, 2)).sum())
+    assert found == pytest.approx(100_000 * false_positive_rate(bloom.bits, bloom.probes, 40_000), rel=0.05)
+    assert 0.15 < found / 100_000 < 0.17
+
+
 @pytest.mark.parametrize("bits", [2**20, 2**20 - 1, 10**6, 3 * 2**18])
 def test_fifty_different_texts_are_fifty_texts_whatever_the_number_of_bits(bits: int) -> None:
     bloom = Bloom(bits // 10, 0.01)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from curate.stages.dedup.clusters import Clusters, firsts, keep_order, links
+from curate.pipeline.stage import Context, Task
+from curate.pipeline.workspace import Workspace
+from curate.stages.dedup.clusters import Clusters, first_of_all, firsts, keep_order, links
+from curate.stages.dedup.columns import parts_of
+from curate.stages.dedup.linking import EDGES, write_components
 from curate.stages.partitions import PartWriter, read_part
 
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 30)), max_size=60, unique=True)
@@ -68,6 +76,33 @@ def test_a_long_chain_is_one_cluster() -> None:
     assert (clusters.labels() == 0).all()
 
 
+def test_links_in_several_files_and_pieces_make_the_clusters_of_a_scope(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.stages.partitions.GROUP_ROWS", 50)
+    workspace, count = Workspace(tmp_path), 1000
+    pairs = np.sort(np.random.default_rng(0).integers(0, count, (700, 2)), axis=1)
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    files = []
+    for number, some in enumerate(np.array_split(pairs, 3)):
+        context = Context(Task("dedup", "edges", "", {}, {"edges": f"{number}.parquet"}), None, 0, workspace)
+        with context.create("edges") as output, PartWriter(output, EDGES) as writer:
+            writer.write(0, pa.table([some[:, 0], some[:, 1]], schema=EDGES))
+        files.append(context.written["edges"])
+    groups, ends = [0, 1, 2, 3], [10, 400, 400, count]
+    params = {"start": 0, "end": count, "groups": groups, "ends": ends}
+    task = Task("dedup", "components", "", {"edges": tuple(files)}, {"components": "c"}, params)
+    context = Context(task, None, 0, workspace)
+    write_components(context)
+    _, found = connected_components(coo_array((np.ones(len(pairs)), pairs.T), shape=(count, count)), directed=False)
+    labels = [found.tolist().index(label) for label in found]
+    clustered = [page for page in range(count) if labels.count(labels[page]) > 1]
+    for group, (start, end) in zip(groups, pairwise([0, *ends]), strict=True):
+        with workspace.open("c") as stream:
+            rows = [row for piece in read_part(stream, group) for row in piece.to_pylist()]
+        assert rows == [{"document": n, "label": labels[n]} for n in clustered if start <= n < end]
+
+
 def page(
     label: int, id: str, date: int | None, length: int = 1, snapshot: str = "s", tie: int = 0
 ) -> dict[str, object]:
@@ -94,6 +129,23 @@ def test_the_kept_page_is_chosen_by_date_snapshot_and_id(keep: str, expected: li
     ]
     table = pa.Table.from_pylist(pages[::-1] if reverse else pages)
     assert firsts(table, keep_order(keep)).column("id").to_pylist() == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40), st.data())
+def test_pages_that_come_in_pieces_are_chosen_as_if_they_came_at_once(
+    pages: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    table = pa.Table.from_pylist([page(label, str(id), date) for label, date, id in pages])
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(pages)), max_size=5)))
+    pieces = [table[start:end] for start, end in pairwise([0, *cuts, len(pages)])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curate.stages.dedup.clusters._WAITING_ROWS", data.draw(st.integers(0, 10)))
+        found = first_of_all(iter(pieces), table[:0], keep_order("first"))
+    expected = [
+        min((date, str(id)) for its, date, id in pages if its == label) for label in sorted({p[0] for p in pages})
+    ]
+    assert list(zip(found.column("date").to_pylist(), found.column("id").to_pylist(), strict=True)) == expected
 
 
 def test_earlier_snapshots_come_first_and_newest_takes_the_later() -> None:
@@ -136,3 +188,8 @@ def test_large_parts_are_read_in_pieces_and_must_be_written_in_one_go(monkeypatc
             writer.write(3, rows)
     assert [piece.num_rows for piece in read_part(sink, 3)] == [10, 10, 5, 1]
     assert [piece.num_rows for piece in read_part(sink, 5)] == [10, 10, 5]
+
+
+def test_clusters_of_neighbours_in_pairs_fill_all_parts_alike() -> None:
+    sizes = np.bincount(parts_of(np.arange(0, 200_000, 2), 7), minlength=7)
+    assert len(sizes) == 7 and sizes.min() > 0.9 * sizes.max()

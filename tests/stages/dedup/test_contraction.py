@@ -86,8 +86,26 @@ def test_rounds_over_files_find_connected_components(shards: list[int], data: st
     pairs = data.draw(st.lists(st.tuples(page, page), max_size=2 * count))
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(dedup, "GROUP_SHARDS", 1)
+        patch.setattr("curate.stages.dedup.contraction._AT_A_TIME", data.draw(st.integers(1, 5)))
+        patch.setattr("curate.stages.partitions.GROUP_ROWS", data.draw(st.integers(1, 5)))
         in_memory = data.draw(st.integers(1, count - 1))
         assert components(Path(folder), shards, pairs, in_memory)[0] == of_scipy(count, pairs)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        # each block links all of its own pages to the smallest
+        ([(1, 2), (2, 3), (1, 2), (1, 12), (11, 12), (10, 11), (24, 25), (23, 25)], 1),
+        # the last block alone knows that 0 and 10 are linked, the one before that 1 and 10 are
+        ([(1, 10), (0, 20), (10, 20)], 3),
+    ],
+)
+def test_rounds_end_when_every_page_is_linked_to_one_that_is_the_smallest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[int, int]], expected: int
+) -> None:
+    monkeypatch.setattr(dedup, "GROUP_SHARDS", 1)
+    assert components(tmp_path, [10, 10, 10], pairs, 10) == (of_scipy(30, pairs), expected)
 
 
 @pytest.mark.parametrize("order", ["as they are", "shuffled", "from both ends"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import random
 from pathlib import Path
@@ -19,6 +20,7 @@ from curate.pipeline.runner import StageResult, open_runner
 from curate.pipeline.stage import Context, File, Shard, load
 from curate.pipeline.work import Call
 from curate.pipeline.workspace import Workspace
+from curate.stages.dedup import paragraph_steps
 from curate.stages.dedup import stage as dedup
 from curate.stages.dedup.config import DedupConfig
 from support import Inline
@@ -26,6 +28,7 @@ from support import Inline
 CONFIGS = [
     {"verify": "jaccard", "max_cluster": 5},
     {"components": {"in_memory": 1}, "scope": "newest-first"},
+    {"paragraphs": {"least_words": 5, "least_chars": 10}, "exact": False, "minhash": {"enabled": False}},
 ]
 
 
@@ -61,7 +64,12 @@ def run(place: Workspace, shards: list[Shard], config: dict[str, Any], engine: A
 def put(place: Workspace) -> list[Shard]:
     words = ["".join(random.Random(n).choices("abcdefgh", k=6)) for n in range(150)]
     texts = [" ".join(words[n : n + 100]) for n in range(20)] + [" ".join(words[30 * n :][:20]) for n in range(4)] * 3
-    pages = [{"id": f"p{n}", "text": text, "source": "w"} for n, text in enumerate(texts)]
+    footer = "what all pages have below"
+    pages = [
+        {"id": f"p{n}", "text": f"{text}\n{footer}", "source": "w", "url": f"https://a.example/{n % 28}",
+         "date": datetime.datetime(2024, 1, 1 + n % 27, tzinfo=datetime.UTC)}
+        for n, text in enumerate(texts)
+    ]  # fmt: skip
     shards = []
     for number in range(4):
         key = f"s{number % 2}/{number}"
@@ -76,7 +84,8 @@ def put(place: Workspace) -> list[Shard]:
 def test_killed_within_every_step_it_completes_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(dedup, "GROUP_SHARDS", 1)
+    for planning in (dedup, paragraph_steps):
+        monkeypatch.setattr(planning, "GROUP_SHARDS", 1)
     whole, killed = Workspace(tmp_path / "whole"), Workspace(tmp_path / "killed")
     assert not run(whole, put(whole), config).failed
     shards, died = put(killed), set[str]()
@@ -90,8 +99,10 @@ def test_killed_within_every_step_it_completes_with_the_same_bytes(
         break
     assert not result.failed
     planned = {folder.name for folder in (tmp_path / "whole/dedup/steps").iterdir()} | {"remove"}
-    assert died == planned - {"links"}
-    assert ("verify" in died, "join02" in died) == ("verify" in config, "components" in config)
+    assert died == planned - {"links", "stays", "standings"}
+    assert ("verify" in died) == ("verify" in config or "scope" in config)
+    asked = ("components", "paragraphs")
+    assert [step in died for step in ("join02", "paragraph_owners")] == [name in config for name in asked]
     folders = ("dedup/docs", "dedup/ledger", *(f"dedup/steps/{name}" for name in planned - {"remove"}))
 
     def data(name: str) -> dict[str, str]:
@@ -100,3 +111,68 @@ def test_killed_within_every_step_it_completes_with_the_same_bytes(
 
     assert data("killed") == data("whole")
     assert result.counts.dropped
+
+
+class Recording(Inline):
+    """Says which steps had tasks to run."""
+
+    def __init__(self, ran: set[str]) -> None:
+        super().__init__()
+        self._ran = ran
+
+    def submit(self, call: Call) -> None:
+        self._ran.add(call.task.step)
+        super().submit(call)
+
+
+CHOSEN = {"choices", "report", "verdicts", "remove"}
+CHANGES: list[tuple[dict[str, Any], set[str]]] = [
+    ({"memory_mb": 64, "components": {"in_memory": 10**6}}, set()),
+    ({"keep": "newest"}, {"members"} | CHOSEN),
+    ({"substring": {"least_bytes": 80}}, {"substrings", "remove"}),
+    ({"substring": {"least_bytes": 90}}, {"substrings", "remove"}),
+    ({"verify": "signature"}, {"members", "verify", "choices", "report"}),  # nothing else stays
+    ({"verify_threshold": 0.99}, {"members", "verify", "substrings"} | CHOSEN),
+    (
+        {"substring": None, "url": True},
+        {"urls", "url_copies", "bands", "edges", "components", "members", "verify"} | CHOSEN,
+    ),
+    ({"keep": "first"}, {"url_copies", "bands", "edges", "components", "members", "verify"} | CHOSEN),
+]
+
+
+def test_another_configuration_runs_what_it_changes_and_no_more(tmp_path: Path) -> None:
+    """Each is laid over what was before: another keep rule asks again which page of a URL stays, where URLs count."""
+    place = Workspace(tmp_path)
+    shards = put(place)
+    config: dict[str, Any] = {}
+    run(place, shards, config)
+    for change, steps in CHANGES:
+        ran: set[str] = set()
+        config |= change
+        assert not run(place, shards, config, lambda ran=ran: Recording(ran)).failed
+        assert ran == steps, change
+
+
+@pytest.mark.parametrize(
+    ("engine", "workers"),
+    [
+        ("local", 2),
+        pytest.param("local", 7, marks=pytest.mark.slow),
+        pytest.param("ray", 2, marks=[pytest.mark.ray, pytest.mark.slow]),
+    ],
+)
+def test_a_worker_killed_in_each_step_changes_no_byte_nor_does_the_number_of_them(
+    engine: str, workers: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    whole, killed = Workspace(tmp_path / "whole"), Workspace(tmp_path / "killed")
+    assert run(whole, put(whole), {}).counts.dropped
+    put(killed)
+    steps = ["signatures", "bands", "edges", "components", "remove"]
+    address = ["--address", request.getfixturevalue("ray_address")] if engine == "ray" else []
+    options = ["--engine", engine, *address, "--workers", str(workers), "--kill-in", *steps]
+    code, _, err = faults.run([str(faults.TESTS / "dying_dedup.py"), str(tmp_path / "killed"), *options])
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "killed").glob("killed-*")} == {f"killed-{step}" for step in steps}
+    folders = ("dedup/docs", "dedup/ledger")
+    assert faults.fingerprint(tmp_path / "killed", folders) == faults.fingerprint(tmp_path / "whole", folders)

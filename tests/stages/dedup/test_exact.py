@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def gone(ledger: Sequence[Page]) -> list[tuple[Any, ...]]:
 def test_of_pages_of_one_url_the_first_stays_and_the_ledger_names_it(tmp_path: Path) -> None:
     shards = {"s/a": [page("late", URL, 1, 9), page("other", URL + "2", 2)], "s/b": [page("early", URL, 3, 2)]}
     kept, ledger = run(tmp_path, shards)
-    assert {row["id"]: row["duplicates"] for row in kept} == {"early": 1, "other": 1}
+    assert {row["id"]: row["duplicates"] for row in kept} == {"early": 2, "other": 1}
     assert gone(ledger) == [("late", "url_duplicate", "early")]
     assert ledger[0]["detail"] == "kept: offset 3 of w"
     assert ledger[0]["value"] is ledger[0]["threshold"] is None
@@ -118,6 +119,37 @@ def test_pages_of_one_id_go_first_and_keep_their_reason(tmp_path: Path) -> None:
     assert gone(ledger) == [("x", "duplicate_id", "x"), ("z", "url_duplicate", "x")]
 
 
+def test_what_goes_for_a_page_that_goes_itself_names_the_one_that_stays_which_counts_it(tmp_path: Path) -> None:
+    """`w` goes for the id of `x`, which goes for the URL of `y`, which is a copy of `z`: all of them for `z`."""
+    pages = [page("z", "https://z.example", 1, 1), page("y", URL, 1, 2), page("x", URL, 2, 3)]
+    pages += [page("x", "https://w.example", 3, 4, offset=33), page("u", "https://u.example", 4, 1)]
+    pages += [page("v", "https://u.example", 5, 2), page("v", "https://v.example", 6, 3, offset=66)]
+    for shards in ({"s/a": pages}, {f"s/{n}": [item] for n, item in enumerate(pages)}):
+        kept, ledger = run(tmp_path / str(len(shards)), shards)
+        assert {row["id"]: row["duplicates"] for row in kept} == {"z": 4, "u": 3}
+        assert sorted((row["offset"], *gone([row])[0], row["detail"]) for row in ledger) == [
+            (1, "y", "exact_duplicate", "z", "one of 4 copies"),
+            (2, "x", "url_duplicate", "z", "a copy itself: offset 1 of w"),
+            (5, "v", "url_duplicate", "u", "kept: offset 4 of w"),
+            (33, "x", "duplicate_id", "z", "a copy itself: offset 2 of w"),
+            (66, "v", "duplicate_id", "u", "a copy itself: offset 5 of w"),
+        ]
+
+
+@pytest.mark.parametrize("verify", [None, "jaccard"])
+def test_every_page_is_counted_by_one_that_stays_and_named_by_all_that_went_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: str | None
+) -> None:
+    monkeypatch.setattr(stage, "BYTES_A_PAGE", 8 << 20)  # parts of eight pages, groups of as many
+    pages = corpus(0, ids=60, urls=60, texts=20)
+    kept, ledger = run(tmp_path, {f"s/{n}": pages[n::9] for n in range(9)}, memory_mb=64, verify=verify)
+    assert any(row["detail"].startswith("a copy itself") for row in ledger)
+    assert {row["reason"] for row in ledger} == {"duplicate_id", "url_duplicate", "exact_duplicate"}
+    assert {row["id"]: row["duplicates"] - 1 for row in kept if row["duplicates"] > 1} == Counter(
+        row["kept_id"] for row in ledger
+    )
+
+
 def test_urls_are_compared_within_the_scope(tmp_path: Path) -> None:
     shards = {"2024-10/a": [page("old", URL, 1, 1)], "2024-20/a": [page("new", URL, 2, 2)]}
     assert run(tmp_path / "snapshot", shards)[1] == []
@@ -132,11 +164,11 @@ def test_a_page_kept_without_an_id_is_named_by_its_place(tmp_path: Path) -> None
     assert ledger[0]["detail"] == "kept: offset 1 of w"
 
 
-def corpus(seed: int) -> list[Page]:
-    """Pages of few URLs and fewer ids, some copies of each other."""
+def corpus(seed: int, ids: int = 30, urls: int = 20, texts: int = 50) -> list[Page]:
+    """60 pages of so many ids, URLs and texts."""
     chosen = random.Random(7)
     pages = [
-        page(f"id{chosen.randrange(30)}", f"https://x.example/{chosen.randrange(20)}", chosen.randrange(50),
+        page(f"id{chosen.randrange(ids)}", f"https://x.example/{chosen.randrange(urls)}", chosen.randrange(texts),
              chosen.choice([1, 2, None]),
              offset=n)
         for n in range(60)

@@ -75,9 +75,11 @@ def ledger(folder: Path, done: Sequence[Done]) -> list[dict[str, Any]]:
 
 
 def by_definition(pages: Mapping[str, Sequence[Page]], scope: str) -> tuple[Any, Any]:
-    """What `story` must be for the pages of each snapshot: every page compared with every other of its id, then of its text."""
+    """What `story` must be for the pages of each snapshot: every page compared with every other of its id, then of its text.
+    The page that stays stands for all that went for it, whatever for, and each names it."""
     kept, gone = {}, {}
     alike = defaultdict(list)
+    went: dict[tuple[str, str], list[str]] = {}
     for snapshot, members in pages.items():
         of_id = defaultdict(list)
         for item in members:
@@ -88,19 +90,20 @@ def by_definition(pages: Mapping[str, Sequence[Page]], scope: str) -> tuple[Any,
                 same,
                 key=lambda p: (p["date"] is None, p["date"] or START, digest[p["url"]], p["source"], p["offset"]),
             )
-            for other in others:
-                gone[snapshot, other["url"]] = ("duplicate_id", other["id"])
+            went[snapshot, first["url"]] = [other["url"] for other in others]
             if first["text"]:
                 alike[snapshot if scope == "snapshot" else "", first["text"]].append((snapshot, first))
             else:
-                kept[snapshot, first["url"]] = 1
+                alike[snapshot, first["url"], "alone"].append((snapshot, first))
     for cluster in alike.values():
         (snapshot, first), *rest = sorted(
             cluster, key=lambda pair: (pair[1]["date"] is None, pair[1]["date"] or START, pair[0], pair[1]["id"])
         )
-        kept[snapshot, first["url"]] = len(cluster)
+        kept[snapshot, first["url"]] = sum(1 + len(went[where, item["url"]]) for where, item in cluster)
         for where, other in rest:
             gone[where, other["url"]] = ("exact_duplicate", first["id"])
+        for where, item in cluster:
+            gone |= {(where, url): ("duplicate_id", first["id"]) for url in went[where, item["url"]]}
     return kept, gone
 
 
@@ -160,7 +163,7 @@ def test_the_ledger_tells_id_reason_and_where_the_page_kept_stands(tmp_path: Pat
         "s/b": [page("early", "x", "another text", 1, "crawl-b", 12)],
     }
     done = run(tmp_path, shards)
-    assert story(tmp_path, done)[0] == {("s", "early"): 1}
+    assert story(tmp_path, done)[0] == {("s", "early"): 3}
     found = ledger(tmp_path, done)
     assert [(row["url"], row["source"], row["offset"]) for row in found] == [
         ("late", "crawl-a", 5),
@@ -184,7 +187,7 @@ def test_a_page_that_goes_for_its_id_neither_links_others_nor_is_kept_for_them(
         page("copied", "y", near, 2),
     ]
     done = run(tmp_path, {f"s/{n}": [item] for n, item in enumerate(pages)}, minhash=minhash)
-    assert story(tmp_path, done) == ({("s", "stays"): 1, ("s", "copied"): 1}, {("s", "goes"): ("duplicate_id", "x")})
+    assert story(tmp_path, done) == ({("s", "stays"): 2, ("s", "copied"): 1}, {("s", "goes"): ("duplicate_id", "x")})
     pages[0]["id"] = "z"
     done = run(tmp_path / "other", {f"s/{n}": [item] for n, item in enumerate(pages)}, minhash=minhash)
     assert story(tmp_path / "other", done)[0] == {("s", "stays"): 1, ("s", "goes"): 2}
@@ -200,7 +203,7 @@ def test_the_same_id_in_two_snapshots_is_two_documents_also_where_copies_are_loo
     for scope in ("snapshot", "global"):
         done = run(tmp_path / scope, shards, scope=scope)
         assert story(tmp_path / scope, done) == (
-            {("s", "1"): 1, ("t", "2"): 1},
+            {("s", "1"): 1, ("t", "2"): 2},
             {("t", "3"): ("duplicate_id", "x")},
         )
 
@@ -218,11 +221,37 @@ def test_equal_hashes_of_different_ids_change_nothing(tmp_path: Path, monkeypatc
         assert story(tmp_path / str(count), run(tmp_path / str(count), shards)) == expected
 
 
+def test_where_the_page_of_an_id_goes_too_the_ledger_names_the_one_that_stays_for_both(tmp_path: Path) -> None:
+    pages = [
+        page("first", "a", own(1), 0),
+        page("copy", "b", own(1), 1, offset=5),
+        page("same id", "b", own(2), 2),
+        page("alone", "c", own(3), 0, offset=7),
+        page("again", "c", own(4), 1),
+        page("twin", "d", own(3), 1),
+    ]
+    for number, order in enumerate(itertools.islice(itertools.permutations(range(6)), 0, 720, 151)):
+        folder = tmp_path / str(number)
+        done = run(folder, {f"s/{place}": [pages[n]] for place, n in enumerate(order)})
+        assert story(folder, done) == (
+            {("s", "first"): 3, ("s", "alone"): 3},
+            {
+                ("s", "twin"): ("exact_duplicate", "c"),
+                ("s", "copy"): ("exact_duplicate", "a"),
+                ("s", "same id"): ("duplicate_id", "a"),
+                ("s", "again"): ("duplicate_id", "c"),
+            },
+        )
+        details = {row["url"]: row["detail"] for row in ledger(folder, done)}
+        assert details["same id"] == "a copy itself: offset 5 of w"
+        assert details["again"] == "kept: offset 7 of w"
+
+
 def test_pages_without_an_id_all_stay(tmp_path: Path) -> None:
     pages = [page(f"p{n}", None, own(n)) for n in range(4)] + [page(f"e{n}", "", own(9 + n), n) for n in range(2)]
     done = run(tmp_path, {"s/a": pages[::2], "s/b": pages[1::2]})
     kept, gone = story(tmp_path, done)
-    assert kept == {("s", name): 1 for name in ("p0", "p1", "p2", "p3", "e0")}
+    assert kept == {("s", name): 1 for name in ("p0", "p1", "p2", "p3")} | {("s", "e0"): 2}
     assert gone == {("s", "e1"): ("duplicate_id", "")}
 
 
@@ -244,7 +273,7 @@ def test_of_pages_of_one_id_date_and_text_the_first_by_source_and_offset_stays(
         page("other", "x", own(1), 0, "w", 1),
     ]
     done = run(tmp_path, {f"s/{place}": [pages[n]] for place, n in enumerate(order)})
-    assert story(tmp_path, done)[0] == {("s", "first"): 1}
+    assert story(tmp_path, done)[0] == {("s", "first"): 3}
 
 
 def test_little_memory_makes_more_passes_and_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,5 +343,7 @@ def test_the_task_of_a_snapshot_states_its_memory_and_numbers_pages_as_the_scope
     assert [task.memory for task in tasks] == [(100 << 20) + 24 * 33] * 2
     assert list(itertools.chain.from_iterable(task.outputs.values() for task in tasks)) == [
         "dedup/steps/ids/s.parquet",
+        "dedup/steps/stays/s.parquet",
         "dedup/steps/ids/t.parquet",
+        "dedup/steps/stays/t.parquet",
     ]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.stages.dedup import minhash, signatures
-from curate.stages.dedup.minhash import band_keys, estimate, sketch
+from curate.stages.dedup.minhash import band_keys, estimate, sign_hashes, sketch
 from curate.stages.dedup.normalise import normalised_batches
 
 M64 = 2**64 - 1
@@ -165,6 +165,28 @@ def test_the_estimate_is_unbiased_with_the_variance_of_theory(similarity: float,
     assert abs(found.var() / variance - 1) < 5 * np.sqrt(2 / pairs)
 
 
+@pytest.mark.parametrize("hash_bits", [32, 64])
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("union", [5, 20, 100, 1000])
+def test_with_the_permutations_of_one_run_small_and_large_sets_are_estimated_as_theory_says(
+    union: int, seed: int, hash_bits: Literal[32, 64]
+) -> None:
+    """Linear permutations could go together: then the estimate would be no worse in the mean, but vary more."""
+    draw, pairs, k = np.random.default_rng(union), min(10_000, 1_000_000 // union), 112
+    for similarity in (0.2, 0.5, 0.8, 0.95):
+        own = max(1, round(union * (1 - similarity) / 2))
+        common = union - 2 * own
+        hashes = draw.integers(0, 2**64, (pairs, union), np.uint64, endpoint=False)
+        sides = (hashes[:, : common + own], np.delete(hashes, slice(common, common + own), axis=1))
+        one, other = (
+            sign_hashes(side.reshape(-1), np.arange(pairs + 1) * side.shape[1], k, seed, hash_bits) for side in sides
+        )
+        found, true = (one == other).mean(axis=1), common / union
+        variance = true * (1 - true) / k
+        assert abs(found.mean() - true) < 4 * np.sqrt(variance / pairs)
+        assert abs(found.var() / variance - 1) < 5 * np.sqrt(2 / pairs)
+
+
 def test_estimates_from_one_shingle_are_right_or_nothing() -> None:
     """A linear permutation keeps the order of low bits: sketches of these would call 1 pair of 256 equal."""
     texts = [letters(n) for n in range(3000)]
@@ -202,7 +224,7 @@ def test_the_sketch_estimates_as_the_signature_does(hash_bits: Literal[32, 64]) 
     assert np.abs(full - cut).max() < 0.06
     unrelated = estimate(sketch(a[:-1]), sketch(b[1:]))
     assert unrelated.min() >= 0
-    assert unrelated.mean() < 0.01
+    assert unrelated.mean() < 0.0032  # without the correction .0039
 
 
 def test_datasketch_estimates_the_same_similarities() -> None:

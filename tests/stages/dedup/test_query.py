@@ -6,7 +6,9 @@ import datetime
 import gzip
 import io
 import json
+import os
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,20 +17,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from click.testing import CliRunner
+from dedup_runs import run_dedup
 
+from curate.pipeline import commands_dedup
 from curate.pipeline.commands_dedup import dedup
-from curate.pipeline.documents import DOCUMENT
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.progress import open_display
-from curate.pipeline.recipe import Recipe, RecipeHead, RunConfig
-from curate.pipeline.runner import open_runner
-from curate.pipeline.stage import File, Shard
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup.config import DedupConfig
 from curate.stages.dedup.query import near_copies
-from curate.stages.dedup.stage import STAGE
-from support import Inline, rows
+from support import rows
 
 Page = dict[str, Any]
 
@@ -50,16 +49,8 @@ def page(id: str, text: str | None, day: int | None = 1, **more: Any) -> Page:
 
 def put(place: Workspace, shards: Mapping[str, Sequence[Page]], **config: Any) -> DedupConfig:
     """A finished run of dedup on these pages."""
-    files = []
-    for key, pages in shards.items():
-        with place.create(f"filter/docs/{key}.parquet") as sink:
-            pq.write_table(pa.Table.from_pylist(list(pages), schema=DOCUMENT), sink)
-        files.append(Shard(key, File(f"filter/docs/{key}.parquet", sink.sha256, sink.size), len(pages)))
     section = DedupConfig(**config)
-    recipe = Recipe(RecipeHead(run=RunConfig(attempts=1)), {"dedup": section})
-    with open_runner(place, recipe, Inline, open_display(as_json=True, stream=io.StringIO())) as runner:
-        assert not runner.run(STAGE, files).failed
-    place.write_bytes("recipe.yaml", recipe.to_yaml().encode())
+    run_dedup(place, shards, section)
     return section
 
 
@@ -180,6 +171,10 @@ def test_signatures_that_are_gone_are_an_error_not_an_empty_answer(tmp_path: Pat
         near_copies(Workspace(tmp_path), config, [(None, text(1))])
 
 
+def zstd(content: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(content)
+
+
 def ask(place: Workspace, file: Path, *options: str) -> Any:
     done = CliRunner().invoke(dedup, ["query", str(file), "--workspace", place.url, *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -198,16 +193,143 @@ def test_the_command_reads_each_kind_of_file_and_writes_nothing(place: Workspace
     before = {entry: entry.stat().st_mtime_ns for entry in Path(place.root).rglob("*")}
     said = ask(place, file)
     assert {entry: entry.stat().st_mtime_ns for entry in Path(place.root).rglob("*")} == before
-    assert "exact_duplicate, kept: first" in said and "https://a.example/near" in said
+    assert "exact_duplicate of first" in said and "https://a.example/near" in said
     assert ("nothing alike" in said) == (kind != "txt")
     assert ("skipped: record 1: bad_json" in said) == (kind == "jsonl")
 
 
-def test_a_file_of_another_kind_is_refused_in_one_line(place: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "a.gz").write_bytes(gzip.compress(b"plain text"))
-    done = CliRunner().invoke(dedup, ["query", str(tmp_path / "a.gz"), "--workspace", place.url])
+REFUSED = {
+    "noise": (random.Random(1).randbytes(3000), "binary, or not UTF-8"),
+    "wide.txt": ("wide".encode("utf-16"), "binary, or not UTF-8"),
+    "short.gz": (gzip.compress(b"some text" * 100)[:-20], "cannot be unpacked"),
+    "crawl.warc": (b"WARC/1.0\r\n\r\n", "is warc: give JSONL"),
+    "list.json": (b'[{"text": "a"}]', "give a JSON object a line"),
+    "pretty.json": (b'{\n "text": "a"\n}\n', "holds no text: record 0: bad_json"),
+    "named.jsonl": (b'{"body": "a"}\n', "no column 'text'"),
+    "nothing.txt": (b"", "holds no text"),
+    "blank.jsonl": (b"\n \n", "holds no text"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_holds_no_text_is_refused_in_one_line_that_says_why(
+    place: Workspace, tmp_path: Path, name: str
+) -> None:
+    content, why = REFUSED[name]
+    (tmp_path / name).write_bytes(content)
+    done = CliRunner().invoke(dedup, ["query", str(tmp_path / name), "--workspace", place.url])
     assert done.exit_code == 2
-    assert "give JSONL, Parquet or plain text" in done.output and done.output.count("\n") == 1
+    assert why in done.output and name in done.output and done.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("packed", ["jsonl.gz", "jsonl.zst", "txt.gz", "txt.zst"])
+def test_packed_files_are_read_as_they_are(place: Workspace, tmp_path: Path, packed: str) -> None:
+    content = (json.dumps({"text": text(1)}) if packed.startswith("jsonl") else text(1)).encode()
+    (tmp_path / f"a.{packed}").write_bytes(gzip.compress(content) if packed.endswith("gz") else zstd(content))
+    assert "near_duplicate of first" in ask(place, tmp_path / f"a.{packed}")
+
+
+def test_standard_input_is_read_like_a_file(place: Workspace) -> None:
+    for content in (text(1), json.dumps({"text": text(1)})):
+        done = CliRunner().invoke(dedup, ["query", "-", "--workspace", place.url], input=content)
+        assert "near_duplicate of first" in done.output
+
+
+def test_a_pipe_may_hold_parquet_which_begins_at_its_end(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"text": [text(1)]}), buffer)
+    end, start = os.pipe()
+    os.write(start, buffer.getvalue())
+    os.close(start)
+    with os.fdopen(end) as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        dedup.main(["query", "-", "--workspace", place.url], standalone_mode=False)
+    assert "near_duplicate of first" in capsys.readouterr().out
+
+
+def test_the_column_of_the_text_may_be_named(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"body": text(1)}))
+    assert "near_duplicate of first" in ask(place, tmp_path / "a.jsonl", "--column", "body")
+
+
+def test_a_text_that_begins_like_json_is_one_text_where_its_name_says_so(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("{" + text(1) + "}")
+    assert "exact_duplicate of first" in ask(place, tmp_path / "a.txt")
+
+
+def test_what_comes_from_pages_and_files_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    hostile = "\x1b[31m\x07\u202e\x9b2J"
+    config = {"s/a": [page("kept" + hostile, text(1)), page("b" + hostile, text(1), 2, url=f"https://x/{hostile}\r\n")]}
+    put(Workspace(tmp_path / "w"), config)
+    asked = [{"id": "mine" + hostile, "text": hostile + text(1)}, {"text": hostile}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, asked)) + f'\n{{"{hostile}')
+    said = ask(Workspace(tmp_path / "w"), tmp_path / "a.jsonl")
+    assert "kept" in said and all(line.isprintable() for line in said.splitlines())
+    assert len(said.splitlines()) == len(said.split("\n")) - 1
+
+
+def test_records_that_cannot_be_read_are_counted_and_the_first_are_named(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text(1)}) + "\n{broken" * 100)
+    lines = ask(place, tmp_path / "a.jsonl").splitlines()
+    named = [line for line in lines if line.startswith("skipped: ")]
+    assert len(named) == 21 and named[-1] == "skipped: 80 more"
+
+
+def test_a_line_without_end_is_skipped_and_what_follows_is_asked(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands_dedup, "LONGEST", 1 << 10)
+    lines = ['{"text": "' + "x" * (2 << 20), json.dumps({"text": text(1)[:900]}), json.dumps({"text": "long " * 1000})]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    said = ask(place, tmp_path / "a.jsonl")
+    assert "skipped: record 0: too_large" in said
+    assert "note: text 1: its first " in said
+
+
+def test_a_text_without_words_is_said_to_have_none(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": " ?! "}\n{"text": "other words"}')
+    lines = ask(place, tmp_path / "a.jsonl").splitlines()
+    assert "no words: never a copy" in lines[0] and "nothing alike" in lines[1]
+
+
+def test_planted_near_copies_are_named_with_their_similarity(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(text(1))
+    row = next(line.split() for line in ask(place, tmp_path / "a.txt").splitlines() if "a.example/near" in line)
+    assert float(row[0]) == pytest.approx(jaccard(text(1), text(1, 1)), abs=0.07)
+    assert row[1:] == ["near_duplicate", "of", "first", "near", "2024-01-02", "s", "https://a.example/near"]
+
+
+def test_a_run_that_has_not_come_to_its_end_is_refused(tmp_path: Path) -> None:
+    put(Workspace(tmp_path), {"s/a": [page("a", text(1))]})
+    manifest = tmp_path / "dedup/manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"finished": False}))
+    (tmp_path / "a.txt").write_text(text(1))
+    done = CliRunner().invoke(dedup, ["query", str(tmp_path / "a.txt"), "--workspace", str(tmp_path)])
+    assert done.exit_code == 2 and "did not come to its end" in done.output
+
+
+def test_that_the_filter_has_run_again_since_is_said(tmp_path: Path) -> None:
+    put(Workspace(tmp_path), {"s/a": [page("a", text(1))]})
+    entry = json.loads((tmp_path / "dedup/manifest.json").read_text())["shards"][0]
+    entry["docs"] = {"sha256": "another"}
+    manifest = {"shards": [entry], "failed": [], "counts": entry["counts"]}
+    (tmp_path / "filter/manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "a.txt").write_text(text(1))
+    assert "has run again since" in ask(Workspace(tmp_path), tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    "config", [{"scope": "newest-first"}, {"url": True}, {"substring": {"least_bytes": 200, "least_chars": 0}}]
+)
+def test_runs_of_every_kind_can_be_asked(tmp_path: Path, config: dict[str, Any]) -> None:
+    newer = [page("newer", text(1, 1), 9, snapshot="t"), page("other", text(50) + " " + text(3), 9, snapshot="t")]
+    section = put(Workspace(tmp_path), SHARDS | {"t/a": newer}, **config)
+    (answer,) = near_copies(Workspace(tmp_path), section, [(None, text(1))])
+    kept = {match.id for match in answer.matches if match.kept}
+    assert kept == ({"newer"} if config.get("scope") else {"first", "newer"})
+    assert {"first", "copy", "near", "newer"} <= {match.id for match in answer.matches}
 
 
 def test_with_json_the_command_gives_what_the_library_gives(

@@ -315,4 +315,4 @@ def test_the_sums_agree_files_are_verified_and_edits_are_counted(home: Path) -> 
     assert found["edits"]["few_words"] >= 126 * len("Too short.")
     assert found["edits"]["citations"] == sum(len(f"[{n % 20}]") for shard in (96, 30) for n in range(shard))
     code, out, _ = faults.run([*CLI, "status", "--workspace", str(home / "w")])
-    assert "characters taken out of lines: " in out
+    assert "characters taken out of texts: " in out
