@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from curate.pipeline.errors import CurateError, UsageError, nearest
 
 if TYPE_CHECKING:
+    from curate.classifiers.encoders import Device
     from curate.classifiers.model import Classifier
 
 __all__ = ["Reference", "card", "list_models", "load", "names", "resolve"]
@@ -50,6 +52,8 @@ class Reference:
     description: str = ""
     scale: tuple[float, float] = (0.0, 1.0)
     """The least and the greatest score: 0 and 1 for probabilities."""
+    gpu: bool = False
+    """Whether it can run on a GPU."""
 
 
 def names() -> tuple[str, ...]:
@@ -122,32 +126,39 @@ def _of_file(path: str, label: str) -> Reference:
         scale = tensor_file.check_scale(about)
     except (TypeError, ValueError):
         return Reference(path, label, "file")
-    return Reference(
-        path, label, "file", output="score" if label or score else "", scale=(0.0, 1.0) if label else scale
-    )
+    output = "score" if label or score else ""
+    return Reference(path, label, "file", output, scale=(0.0, 1.0) if label else scale, gpu=_runs_on_gpu(about))
 
 
-def load(name_or_path: str) -> Classifier:
+def _runs_on_gpu(about: Mapping[str, Any]) -> bool:
+    """Whether a header is that of a model on an encoder that torch can run: the 8-bit one runs on the processor alone."""
+    encoder = about.get("encoder")
+    return isinstance(encoder, dict) and encoder.get("name") != "minilm-int8"
+
+
+def load(name_or_path: str, device: Device = "auto") -> Classifier:
     """A classifier, ready to predict; loaded once a process.
 
-    UsageError for an unknown name or a missing file; CurateError for a file that is corrupted, truncated or no model.
+    `device` is for models on a sentence encoder that torch can run: `cpu`, `cuda`, or `auto` for a GPU where there is one;
+    all others run on the processor. UsageError for an unknown name, a missing file, or `cuda` where such a model finds no
+    GPU; CurateError for a file that is corrupted, truncated or no model.
     """
     reference = resolve(name_or_path)
     if reference.kind == "file":
         state = Path(reference.source).stat()
-        return _load(reference, state.st_mtime_ns, state.st_size)
-    return _load(reference)
+        return _load(reference, device, state.st_mtime_ns, state.st_size)
+    return _load(reference, device)
 
 
 @cache
-def _load(reference: Reference, *state: int) -> Classifier:
+def _load(reference: Reference, device: Device, *state: int) -> Classifier:
     from curate.classifiers import model
 
     if reference.kind == "heuristic":
         from curate.classifiers.heuristics import Heuristic
 
         return Heuristic(reference.source, reference.version, reference.fingerprint, reference.scale)
-    loaded = _load_shipped(reference) if reference.kind != "file" else _load_file(Path(reference.source))
+    loaded = _load_shipped(reference) if reference.kind != "file" else _load_file(Path(reference.source), device)
     return model.ProbabilityOf(loaded, reference.label) if reference.label else loaded
 
 
@@ -162,7 +173,7 @@ def _load_shipped(reference: Reference) -> Classifier:
     return loaded
 
 
-def _load_file(path: Path) -> Classifier:
+def _load_file(path: Path, device: Device = "auto") -> Classifier:
     from curate.classifiers import embedding, fasttext, fasttext_file, linear, model, tensor_file
 
     try:
@@ -174,7 +185,7 @@ def _load_file(path: Path) -> Classifier:
         return fasttext.load(path)
     if head[8:9] == b"{":
         embedded = str(tensor_file.peek(path).get("format", "")).startswith("curate.embedding/")
-        return embedding.load(path) if embedded else linear.load(path)
+        return embedding.load(path, device=device) if embedded else linear.load(path)
     raise model.refuse(path, "neither safetensors nor fastText")
 
 

@@ -60,7 +60,7 @@ class Embedded:
     def __init__(self, path: Path | None = None, *, threads: int = 1, scale: tuple[float, float] = (0.0, 5.0)) -> None:
         self._path = path or find_model()
         self.model = f"{NAME} ({_sha256(self._path)[:16]})"
-        self.settings: dict[str, Any] = {"top": TOP}
+        self.settings: dict[str, Any] = {"top": TOP, "digits": [int(end) for end in scale]}
         self._digits = range(int(scale[0]), int(scale[1]) + 1)
         self._mutex = threading.Lock()
         self._server, self._folder = _start(self._path, threads)

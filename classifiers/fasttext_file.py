@@ -30,6 +30,10 @@ LONGEST = 30
 """Longer n-grams are no setting that anybody chose, and make every prediction slow."""
 MOST_LABELS = 1 << 20
 MOST_WIDTH = 10_000
+MOST_ENTRIES = 30_000_000
+"""Words and labels of a dictionary: fastText's own limit (`Dictionary::MAX_VOCAB_SIZE`)."""
+MOST_UNPACKED = 4 << 30
+"""Bytes that a quantised matrix may take unpacked: its file can be a thousandth of that."""
 MOST_COUNT = 10**15
 """A larger count is one that fastText's Huffman tree takes for a free place."""
 MAX_FOOTER = 1 << 24
@@ -210,6 +214,8 @@ def _model(reader: _Reader) -> Parts:
     if pruned is not None and not quantised:
         raise Malformed("its dictionary is pruned, but its matrix is not quantised")
     rows = len(words) + (buckets if pruned is None else len(pruned))
+    if rows >= 1 << 31:  # kernels number rows with 32 bits
+        raise Malformed("its matrix has too many rows")
     inputs = _matrix(reader, quantised, rows, width)
     outputs = _matrix(reader, reader.flag() and quantised, len(labels), width)
     about = _read_footer(reader) if reader.left else {}
@@ -221,7 +227,7 @@ def _model(reader: _Reader) -> Parts:
 
 def _dictionary(reader: _Reader) -> tuple[list[bytes], list[str], list[int], npt.NDArray[np.int32] | None]:
     size, words, labels, _, pruned = reader.take("iiiqq")
-    if words < 0 or not 1 <= labels <= MOST_LABELS or size != words + labels or pruned < -1:
+    if words < 0 or not 1 <= labels <= MOST_LABELS or size != words + labels or pruned < -1 or size > MOST_ENTRIES:
         raise Malformed("the sizes of its dictionary do not agree")
     if size * 10 > reader.left:
         raise Malformed("it ends within its dictionary")

@@ -73,6 +73,8 @@ class Judged:
     confidence: Values
     seconds: float = 0.0
     about: dict[str, Any] = field(default_factory=dict)
+    chosen: Places | None = None
+    """The place of the label that the model gives each page; None: that of the greatest probability."""
 
     def __len__(self) -> int:
         return len(self.wanted)
@@ -82,7 +84,7 @@ class Judged:
         return (self.values.max(axis=1) if self.asked.kind == "labels" else self.values).astype(float)
 
     def given(self) -> Places:
-        return self.values.argmax(axis=1)
+        return self.values.argmax(axis=1) if self.chosen is None else self.chosen
 
 
 def gather(model: Classifier, rows: Iterable[Row], asked: Question) -> Judged:
@@ -129,6 +131,7 @@ def assemble(model: Classifier, rows: Sequence[Row], values: Floats, asked: Ques
     return Judged(
         asked, np.array(wanted, float), values, sites, site, languages, language, weights[counted],
         np.array([row.confidence for row in rows]), seconds, describe(model),
+        model.best(values) if asked.kind == "labels" else None,
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from curate.classifiers.model import (
     Kind,
     Output,
     Settings,
+    finite,
     folds_of,
     goal,
     read_settings,
@@ -115,7 +116,7 @@ class Linear(Classifier):
         return margins + prose_parts(texts) @ tensors["shape"] if settings.shape else margins
 
     def values(self, texts: pa.Array) -> Floats:
-        margins = self.margins(texts) * self._slope + self._shift
+        margins = finite(self.margins(texts) * self._slope + self._shift, self.name)
         if self.output == "label":
             return softmax(margins)
         return sigmoid(margins[:, 0]) if self.labels else margins[:, 0].clip(*self.scale).astype(np.float32)

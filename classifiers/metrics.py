@@ -152,7 +152,8 @@ def shortest(thresholds: Values, place: int) -> float:
     low = float(thresholds[place + 1]) if place + 1 < len(thresholds) else -np.inf
     for digits in range(1, 17):
         for number in (float(f"{high:.{digits}g}"), float(f"{(high + max(low, high - abs(high))) / 2:.{digits}g}")):
-            if low < number <= high:
+            # bounds are compared as float32, as scores are kept: rounded to one it must part the same rows
+            if low < number <= high and np.float32(number) > low:
                 return number
     return high
 

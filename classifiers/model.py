@@ -72,6 +72,11 @@ class Classifier(ABC):
     def save(self, path: Path | str) -> None:
         """Writes the model's file, whole or not at all; the same model gives the same bytes, and `load` reads it."""
 
+    def best(self, values: Floats) -> npt.NDArray[np.int64]:
+        """For label kinds: the place among `labels` of the one that each row of `values` gives."""
+        found: npt.NDArray[np.int64] = values.argmax(axis=1)
+        return found
+
     def predict(self, texts: pa.Array) -> tuple[pa.Array, pa.Array] | pa.Array:
         """(labels, scores) for label kinds (strings, float32); scores alone for score kinds. A null text counts as empty.
 
@@ -82,7 +87,7 @@ class Classifier(ABC):
             return pa.array(values, pa.float32())
         if not len(values):
             return pa.array([], pa.string()), pa.array([], pa.float32())
-        best = values.argmax(axis=1)
+        best = self.best(values)
         labels = pa.array(self.labels, pa.string()).take(pa.array(best))
         return labels, pa.array(values[np.arange(len(best)), best], pa.float32())
 
@@ -240,6 +245,13 @@ def write(path: Path | str, data: bytes) -> None:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise CurateError(f"cannot write model {path}: {error.strerror}") from error
+
+
+def finite(margins: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
+    """The margins; CurateError where the model's weights are too large to add up."""
+    if not np.isfinite(margins).all():
+        raise refuse(name, "its weights are too large to add up")
+    return margins
 
 
 def softmax(margins: npt.NDArray[np.float64]) -> Floats:

@@ -35,7 +35,7 @@ _LOOKAHEAD = 2_000  # bytes that a `$` or `\begin` may look ahead for its end: k
 def utf8_views(texts: pa.Array | pa.ChunkedArray) -> tuple[Bytes, Offsets, Offsets]:
     """The bytes of an Arrow string array without a copy: buffer, starts and ends. A null is an empty text."""
     if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks()
+        texts = texts.cast(pa.large_string()).combine_chunks()  # together they may be over 2 GB
     if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
         texts = texts.cast(pa.large_string())
     wide = pa.types.is_large_string(texts.type)

@@ -110,11 +110,11 @@ def _has_text(raw: Raw) -> bool:
 def _answers(model: Classifier, rows: list[Raw], probabilities: bool) -> Iterator[dict[str, Any]]:
     texts = pa.array([clean(row.values["text"]) if _has_text(row) else "" for row in rows], pa.large_string())
     values = model.values(texts)
-    for each in values:
+    given = model.best(values).tolist() if model.output == "label" else [0] * len(values)
+    for each, best in zip(values, given, strict=True):
         if model.output == "score":
             yield {"score": float(str(each))}  # the fewest digits that say the same float32
             continue
-        best = int(each.argmax())
         found: dict[str, Any] = {"label": model.labels[best], "score": float(str(each[best]))}
         if probabilities:
             found |= {

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_FILE = 1 << 30
 MAX_HEADER = 1 << 24
+GREATEST_SCORE = 1e30
+"""Scores further from 0 than this might not add up as float32."""
 
 
 def pack(about: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
@@ -104,12 +106,10 @@ def check_arrays(tensors: Tensors, expected: Mapping[str, tuple[type[np.generic]
 
 def check_scale(about: Mapping[str, Any]) -> tuple[float, float]:
     """The least and the greatest score that the header states; 0 and 1 where it states none; ValueError for no scale."""
-    import math
-
     low, high = about.get("scale", (0.0, 1.0))
     if not (isinstance(low, int | float) and isinstance(high, int | float)):
         raise ValueError("its scale is damaged")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not -GREATEST_SCORE <= low < high <= GREATEST_SCORE:
         raise ValueError("its scale is damaged")
     return float(low), float(high)
 
@@ -119,7 +119,7 @@ def check_labels(about: Mapping[str, Any], width: int) -> None:
     labels = about["labels"]
     if (
         not isinstance(labels, list)
-        or len(labels) != width
+        or not len(labels) == width > 0
         or not all(isinstance(each, str) for each in labels)
         or len(set(labels)) != width
     ):

@@ -24,7 +24,8 @@ def judgement_lines(result: Mapping[str, Any], notes: Sequence[str]) -> Iterator
         "labels": f"one of {len(asked['labels'])} labels",
         "regression": f"a number, {asked['scale'][0]:g} to {asked['scale'][1]:g}",
     }[asked["kind"]]
-    yield f"{model['name']}, version {model['version']} ({model['kind']}): {printable(what)}"
+    name, version = printable(model["name"]), printable(model["version"])
+    yield f"{name}, version {version} ({model['kind']}): {printable(what)}"
     yield f"{result['pages']:,} pages of {result['sites']:,} sites" + (
         "" if result["all_sites"] else " kept out of training"
     )

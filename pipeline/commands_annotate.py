@@ -15,7 +15,7 @@ from curate.pipeline.options import guarded, json_option, say
 if TYPE_CHECKING:
     from curate.classifiers.annotate import Annotation, Budget, Model, Page, Standing
     from curate.classifiers.annotate_prompt import Prompt
-    from curate.classifiers.labelled import Tally
+    from curate.classifiers.rows import Tally
     from curate.pipeline.progress import Display
 
 OUTPUTS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -93,7 +93,7 @@ def annotate(
     patterns = _patterns(inputs, workspace, stage)
     ask = Ask(endpoint, model, key_env, concurrency, timeout, temperature, seed, _fields(request))
     kept_in = Path(journal) if journal else path.with_name(path.name + ".journal")
-    if path.absolute() in (kept_in.absolute(), *(Path(name).absolute() for name in patterns)):
+    if path.absolute() == kept_in.absolute() or any(_finds(pattern, path) for pattern in patterns):
         raise UsageError(f"--output {output}: this is the input or the journal: give a file of its own")
     answering, workers, stop, warnings = _model(ask, prompt)
     source = _Pages(patterns, text, url, id, sample, seed)
@@ -143,6 +143,23 @@ def _patterns(inputs: tuple[str, ...], workspace: str | None, stage: str | None)
                 f"{workspace.rstrip('/')}/{entry['docs']['path']}" for entry in manifest["shards"] if "docs" in entry
             ]
     raise UsageError(f"{workspace} has no finished stage {stage or ''}".rstrip() + ": `curate run` first")
+
+
+def _finds(pattern: str, path: Path) -> bool:
+    """Whether a pattern finds a local file, once it is there: the labels of one run would be pages of the next."""
+    if "://" in pattern and not pattern.startswith("file://"):
+        return False
+    from fnmatch import fnmatch
+
+    whole, name = path.absolute(), Path(pattern.removeprefix("file://")).expanduser().absolute()
+    if name == whole:
+        return True
+    if name.is_dir():  # of a folder, files with hidden names are left out
+        inside = whole.parts[len(name.parts) :] if whole.is_relative_to(name) else ()
+        return bool(inside) and not any(part.startswith((".", "_")) for part in inside)
+    if "**" in pattern:
+        return fnmatch(str(whole), str(name).replace("**/", "*"))
+    return any(each.match(str(name)) for each in (whole, *whole.parents))
 
 
 def _prompt(name: str | None, endpoint: str | None) -> Prompt:
@@ -236,7 +253,7 @@ class _Pages:
         self, patterns: Sequence[str], text: str | None, url: str | None, id: str | None, sample: int | None, seed: int
     ) -> None:
         from curate.classifiers.annotate import draw
-        from curate.classifiers.labelled import Columns, Tally
+        from curate.classifiers.rows import Columns, Tally
 
         self._patterns = patterns
         optional = frozenset(name for name, given in (("url", url), ("id", id)) if not given)
@@ -252,13 +269,13 @@ class _Pages:
                 self.count, self.characters = self.count + 1, self.characters + len(page.text)
 
     def __iter__(self) -> Iterator[Page]:
-        from curate.classifiers.labelled import Tally
+        from curate.classifiers.rows import Tally
 
         return iter(self._drawn) if self._drawn is not None else self._read(Tally())
 
     def _read(self, tally: Tally) -> Iterator[Page]:
         from curate.classifiers.annotate import Page, content_id
-        from curate.classifiers.labelled import clean, raw_rows, text_of
+        from curate.classifiers.rows import clean, raw_rows, text_of
 
         for raw in raw_rows(self._patterns, self._columns, tally):
             text = raw.values.get("text")

@@ -209,8 +209,17 @@ def train(
         as_json, facts, f"{path}: {facts['bytes']:,} bytes, SHA-256 {model.fingerprint}",
         *(score_lines(result["scores"]) if result else []),
         f"card: {path.with_suffix('.md')}",
-        f"next: curate classifier evaluate {path} --data {data[0]}",
+        f"next: {_evaluate_command(path, data, columns)}",
     )  # fmt: skip
+
+
+def _evaluate_command(path: Path, data: Sequence[str], columns: Mapping[str, str | None]) -> str:
+    """What judges the model on the same data."""
+    import shlex
+
+    named = [part for role, name in columns.items() if name for part in (f"--{role}", name)]
+    given = [part for pattern in data for part in ("--data", pattern)]
+    return shlex.join(["curate", "classifier", "evaluate", str(path), *given, *named])
 
 
 def _target(given: str) -> Any:
@@ -479,7 +488,8 @@ def show(name: str, as_json: bool) -> None:
     Of a model file of your own, the card that lies beside it, or what the model says of itself.
     """
     from curate.classifiers import card, cards, resolve
+    from curate.pipeline.tables import printable_lines
 
     reference = resolve(name)
     text = card(name) if reference.kind != "file" else cards.read(Path(reference.source))
-    say(as_json, {"name": name, "card": text}, text.rstrip("\n"))
+    say(as_json, {"name": name, "card": text}, printable_lines(text.rstrip("\n")))

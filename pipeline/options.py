@@ -31,10 +31,11 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             with redirect_stdout(sys.stderr) if as_json else nullcontext():
                 command(**options)
         except (CurateError, FileNotFoundError, NotADirectoryError, PermissionError, ConnectionError) as error:
+            from curate.pipeline.tables import printable_lines
             from curate.pipeline.workspace import redact_text
 
             code = error.exit_code if isinstance(error, CurateError) else 1
-            message = redact_text(str(error))
+            message = printable_lines(redact_text(str(error)))  # it may quote what stands in a file
             if as_json:
                 print_json({"event": "error", "message": message, "exit_status": code})
             else:

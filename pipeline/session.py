@@ -108,9 +108,12 @@ def run_stages(
 ) -> list[StageResult]:
     """Runs stages one after another. `source` is another workspace from which the first one's documents come.
 
-    Raises Incomplete at the end if shards failed or the sums do not match.
+    Raises UsageError before the first one for what the machine lacks; Incomplete at the end if shards failed or the sums do
+    not match.
     """
     results = []
+    for name in names:
+        stage(name).refuse(recipe.section(name))
     with open_runner(workspace, recipe, engine, display) as runner:
         inputs = _input_shards(workspace, recipe) if stage(names[0]).after is None else None
         for position, name in enumerate(names):

@@ -58,7 +58,8 @@ class Task:
 
     `params` are small JSON-able values that the function needs beside its inputs; they are part of the task's identity.
     `outputs` maps an output's name to its path in the workspace; every one must be written.
-    `memory` is the bytes it needs at most, for the engine's scheduling.
+    `memory` is the bytes it needs at most, for the engine's scheduling. `gpus` are those that its worker holds, 0.5 for a half:
+    Ray gives them out; the local engine's workers share what the machine has.
     """
 
     stage: str
@@ -68,6 +69,7 @@ class Task:
     outputs: Mapping[str, str]
     params: Mapping[str, Any] = field(default_factory=dict)
     memory: int = 1 << 30
+    gpus: float = 0
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,17 @@ class Stage:
     disk: float = 1.0
     seeded: bool = False
     """Whether the recipe's seed changes the output; where not, tasks see seed 0 and another seed runs nothing again."""
+    check: str = ""
+    """Import path of a function (config) that raises UsageError for what is missing here; asked before a run's first stage."""
     opening: str = ""
     """Import path of a function (config) that gives what a run is told before the stage begins: lines for a person."""
     closing: str = ""
     """Import path of a function (workspace, config) that gives what a run is warned of when the stage is done."""
+
+    def refuse(self, config: Any) -> None:
+        """Raises what `check` finds."""
+        if self.check:
+            load(self.check)(config)
 
     def notes(self, config: Any) -> Iterable[str]:
         """What `opening` says."""

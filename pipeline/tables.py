@@ -247,5 +247,10 @@ def printable(value: Any) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)[:500]
 
 
+def printable_lines(text: str) -> str:
+    """The same of text that is several lines; line ends and tabs stay."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)
+
+
 def _number(value: Any) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

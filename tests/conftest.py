@@ -42,7 +42,10 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """The address of a Ray cluster of our own with four slots; its workers find the tests' own modules."""
+    """The address of a Ray cluster of our own with four slots; its workers find the tests' own modules.
+
+    It says that it has two GPUs, so that what asks for them is placed.
+    """
     pytest.importorskip("ray")
     port = _free_port()
     environment = os.environ | {"PYTHONPATH": str(TESTS), "RAY_DISABLE_IMPORT_WARNING": "1"}
@@ -50,8 +53,8 @@ def ray_address() -> Iterator[str]:
         head = subprocess.Popen(
             [
                 str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}", "--num-cpus=4",
-                "--include-dashboard=false", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--disable-usage-stats",
-                "--object-store-memory=100000000",
+                "--num-gpus=2", "--include-dashboard=false", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}",
+                "--disable-usage-stats", "--object-store-memory=100000000",
             ],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip

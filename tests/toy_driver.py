@@ -28,9 +28,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=3)
     parser.add_argument("--least", type=int, default=0)
     parser.add_argument("--attempts", type=int, default=3)
+    parser.add_argument("--gpus", type=float, default=0)
     options = parser.parse_args()
     head = RecipeHead(run=RunConfig(attempts=options.attempts, backoff_seconds=0.05))
-    config = {"cut": toy_stages.CutConfig(every=options.every), "count": toy_stages.CountConfig(least=options.least)}
+    config = {
+        "cut": toy_stages.CutConfig(every=options.every, gpus=options.gpus),
+        "count": toy_stages.CountConfig(least=options.least),
+    }
     workspace = Workspace(options.workspace)
     shards = [
         Shard(

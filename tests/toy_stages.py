@@ -23,6 +23,7 @@ from curate.pipeline.stage import Context, Planning, Stage, Step, Task, one_task
 class CutConfig(Strict):
     every: int = 3
     """Every n-th record is dropped."""
+    gpus: float = 0
 
 
 class CountConfig(Strict):
@@ -37,6 +38,7 @@ def plan_cut(planning: Planning) -> list[Task]:
             shard.key,
             {"input": (shard.file,)},
             {name: f"cut/{name}/{shard.key}.parquet" for name in ("docs", "ledger")},
+            gpus=planning.config.gpus,
         )
         for shard in planning.shards
     ]
@@ -51,6 +53,9 @@ def _mischief(context: Context) -> dict[str, Any]:
 def cut(context: Context) -> Counts:
     """One record a line of the input; every n-th dropped."""
     mischief = _mischief(context)
+    if "seen" in mischief:
+        with Path(mischief["seen"]).open("a") as seen:
+            print(os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), file=seen)
     with shard_writer(context, DOCUMENT) as out, context.open(context.input("input")) as stream:
         for number, line in enumerate(stream):
             record = {

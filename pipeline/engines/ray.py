@@ -1,5 +1,8 @@
 """The Ray engine: Ray Core tasks with a bounded window, declared memory, recycled workers and our own retries.
 
+What needs GPUs runs on a pool of actors instead, each of which holds its own, with the models on it, from call to call: the
+process of a task that has ended would keep models on a GPU that Ray has given to another.
+
 Not Ray Data: its checkpoints load every row id and its shuffles do not survive a node. Documents never pass through
 the object store: a task gets paths and returns a marker.
 """
@@ -16,13 +19,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curate.pipeline.engines import Progress
 from curate.pipeline.engines.local import ONE_THREAD, Throttle, usable_cores
-from curate.pipeline.errors import CurateError
+from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.stage import Task
 from curate.pipeline.work import Call, Outcome, execute
 
 POLL_SECONDS = 1.0
@@ -46,11 +51,30 @@ class _Tally:
 def _run(call: Call, tally: Any) -> Outcome:
     import pyarrow as pa
 
+    if not call.task.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # not every version of Ray hides the GPUs that it did not give
     pa.set_cpu_count(1)
     report = Throttle(lambda records: tally.add.remote(call.task.key, records))
     outcome = execute(call, report.add)
     report.flush()
     return outcome
+
+
+class _GpuWorker:
+    """An actor that holds what it was made with: a share of a GPU, and memory."""
+
+    def run(self, call: Call, tally: Any) -> Outcome:
+        return _run(call, tally)
+
+
+@dataclass
+class _Hired:
+    """A `_GpuWorker` as the driver sees it."""
+
+    actor: Any
+    shape: tuple[float, int]
+    """GPUs and bytes of memory that it holds."""
+    calls: int = 0
 
 
 class RayEngine:
@@ -71,7 +95,12 @@ class RayEngine:
         self._limit = workers
         self._pending: dict[Any, Call] = {}
         self._last_poll = 0.0
-        self._largest, self._looked = 0, float("-inf")
+        self._nodes: list[dict[str, float]] = []
+        self._looked = float("-inf")
+        self._tasks_per_worker = tasks_per_worker
+        self._for_gpus: deque[Call] = deque()
+        self._busy: dict[Any, _Hired] = {}
+        self._idle: list[_Hired] = []
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         if address is None:
             options |= {"num_cpus": workers or usable_cores(), "include_dashboard": False, "_temp_dir": _short_temp()}
@@ -84,6 +113,7 @@ class RayEngine:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise CurateError(f"cannot reach Ray at {address or 'a private instance'}: {error}") from error
         self._remote = ray.remote(max_retries=0, retry_exceptions=False, max_calls=tasks_per_worker, num_cpus=1)(_run)
+        self._gpu_worker = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=1)(_GpuWorker)
         self._tally: Any = ray.remote(num_cpus=0, max_restarts=-1)(_Tally).remote()
 
     @property
@@ -92,17 +122,70 @@ class RayEngine:
         return min(self._limit, cores) if self._limit else 2 * cores
 
     def submit(self, call: Call) -> None:
-        memory = min(call.task.memory, self._largest_node())  # more than any node has would wait for ever
-        task = self._remote.options(memory=memory, name=f"{call.task.stage}/{call.task.step}/{call.task.key}")
+        if call.task.gpus:
+            self._for_gpus.append(call)
+            self._feed()
+            return
+        self._dismiss_idle()
+        task = self._remote.options(memory=self._memory(call.task), name=_name(call.task))
         self._pending[task.remote(call, self._tally)] = call
 
-    def _largest_node(self) -> int:
-        """Bytes of memory that the largest node offers to tasks."""
+    def _feed(self) -> None:
+        """Gives calls that need GPUs to the actors that are free, and makes actors as long as there are GPUs for them."""
+        while self._for_gpus:
+            task = self._for_gpus[0].task
+            shape = (task.gpus, self._memory(task))
+            if not self._idle or self._idle[-1].shape != shape:
+                self._dismiss_idle()
+                if len(self._busy) >= self._room(task):
+                    return
+                options = {"num_gpus": task.gpus, "memory": shape[1]}
+                self._idle.append(_Hired(self._gpu_worker.options(**options).remote(), shape))
+            call, worker = self._for_gpus.popleft(), self._idle.pop()
+            reference = worker.actor.run.options(name=_name(task)).remote(call, self._tally)
+            self._pending[reference], self._busy[reference] = call, worker
+
+    def _room(self, task: Task) -> int:
+        """Actors that the cluster has GPUs and cores for; UsageError where it has none for a single one."""
+        nodes = [(node.get("GPU", 0), int(node["CPU"])) for node in self._alive() if node.get("CPU", 0) >= 1]
+        most = max((gpus for gpus, _ in nodes), default=0)
+        if task.gpus > most:
+            raise UsageError(
+                f"a worker of {task.stage}/{task.step} needs {task.gpus:g} GPU, "
+                f"but no node of the Ray cluster has more than {most:g}: "
+                f"set {task.stage}.device to cpu, or add a node that has it"
+            )
+        # a billionth less, as three times .333 is not quite one
+        room = sum(min(int(gpus // (task.gpus - 1e-9)), cores) for gpus, cores in nodes)
+        return min(self._limit or room, room)
+
+    def _settled(self, worker: _Hired) -> None:
+        """The actor has ended a call: it is free, or has had as many as a worker may."""
+        worker.calls += 1
+        if worker.calls < self._tasks_per_worker:
+            self._idle.append(worker)
+        else:
+            self._dismiss(worker)
+
+    def _dismiss_idle(self) -> None:
+        while self._idle:
+            self._dismiss(self._idle.pop())
+
+    def _dismiss(self, worker: _Hired) -> None:
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(worker.actor)
+
+    def _memory(self, task: Task) -> int:
+        """Bytes to ask for: more than any node has (of those with the GPUs that it needs) would wait for ever."""
+        nodes = [node.get("memory", 0) for node in self._alive() if node.get("GPU", 0) >= task.gpus]
+        return min(task.memory, int(max(nodes, default=0)) or 1 << 62)
+
+    def _alive(self) -> list[dict[str, float]]:
+        """What each node offers."""
         if time.monotonic() - self._looked > NODES_SECONDS:
-            nodes = [node["Resources"].get("memory", 0) for node in self._ray.nodes() if node["Alive"]]
-            self._largest = int(max(nodes, default=0)) or 1 << 62
+            self._nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
             self._looked = time.monotonic()
-        return self._largest
+        return self._nodes
 
     def wait(self, timeout: float) -> list[Outcome | Progress]:
         if not self._pending:
@@ -111,12 +194,17 @@ class RayEngine:
         ready, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=timeout)
         events: list[Outcome | Progress] = []
         for reference in ready:
-            call = self._pending.pop(reference)
+            call, worker = self._pending.pop(reference), self._busy.pop(reference, None)
             try:
                 events.append(self._ray.get(reference))
+                if worker is not None:
+                    self._settled(worker)
             except self._ray.exceptions.RayError as error:
+                if worker is not None:
+                    self._dismiss(worker)  # it may only be out of reach
                 first = (str(error).strip() or type(error).__name__).splitlines()[0]
                 events.append(Outcome(call, kind="died", error=f"its worker died ({type(error).__name__}: {first})"))
+        self._feed()
         if time.monotonic() - self._last_poll > POLL_SECONDS:
             self._last_poll = time.monotonic()
             with contextlib.suppress(self._ray.exceptions.RayError):
@@ -125,11 +213,20 @@ class RayEngine:
         return events
 
     def close(self) -> None:
-        for reference in self._pending:
+        self._for_gpus.clear()
+        self._dismiss_idle()
+        for worker in self._busy.values():
+            self._dismiss(worker)
+        for reference in self._pending.keys() - self._busy.keys():
             with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
                 self._ray.cancel(reference, force=True)
         self._pending.clear()
+        self._busy.clear()
         self._ray.shutdown()
+
+
+def _name(task: Task) -> str:
+    return f"{task.stage}/{task.step}/{task.key}"
 
 
 def _authenticate(address: str | None) -> None:

@@ -14,6 +14,8 @@ from curate.stages.classify.config import LABELS, ROWS, TOKENS, QuantileConfig
 
 UNKNOWN = "unknown"
 """The group of pages in which the column is null."""
+MOST_WEIGHT = 1 << 32
+"""A page counts for no more: sums over two billion pages stay within 64 bits."""
 
 
 def check_columns(schema: pa.Schema, quantiles: Mapping[str, QuantileConfig]) -> None:
@@ -61,8 +63,8 @@ def weights_of(scores: pa.RecordBatch, documents: pa.RecordBatch | None, quantil
     else:
         assert documents is not None
         values = _values(documents, quantile.by)
-    counts: Int64 = pc.fill_null(values.cast(pa.int64()), 0).to_numpy()
-    return np.maximum(counts, 1)
+    counts: Int64 = pc.fill_null(values.cast(pa.int64(), safe=False), 0).to_numpy()
+    return np.clip(counts, 1, MOST_WEIGHT)
 
 
 def _type(schema: pa.Schema, name: str, where: str, others: tuple[str, ...]) -> pa.DataType:

@@ -91,12 +91,12 @@ class ClassifyConfig(Strict):
     fastText's `.bin` or `.ftz`), either with `#label` for the probability of one label, or null: the column is null then.
     """
 
-    quality: str | None = "heuristic_prose"
-    """A score; the default is a formula, not a model, and the column's metadata says so."""
+    quality: str | None = "quality"
+    """A score: how far the page reads like reference or explanation rather than like the rest of the web."""
     math: str | None = "math"
     """A probability that the page is mathematics."""
-    edu: str | None = "heuristic_lesson"
-    """A score of educational value; the default is a formula, not a model, and the column's metadata says so."""
+    edu: str | None = "edu"
+    """A score of educational value."""
     topic: str | None = "topic"
     """A label, with its probability in `topic_score`."""
     quantiles: dict[str, QuantileConfig] = Field(default_factory=dict)
@@ -106,6 +106,12 @@ class ClassifyConfig(Strict):
     column as its reason."""
     decontaminate: DecontaminateConfig | None = None
     """Evaluation sets whose items no page may hold; null: none."""
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", json_schema_extra={"output": False})
+    """Where models on a sentence encoder run (all others run on the processor): `cuda` is a GPU or an error, `auto` a GPU where
+    the worker has one. Scores of a GPU and of a processor differ by rounding; what is finished is not scored again."""
+    gpus: float | None = Field(default=None, gt=0, le=1, json_schema_extra={"output": False})
+    """What of a GPU a worker on Ray holds while it scores: with 0.25 four share one. Null: a whole one where `device` is
+    `cuda`, else none. The local engine's workers share the machine's first."""
 
     @field_validator("quantiles", mode="before")
     @classmethod
@@ -170,6 +176,26 @@ class ClassifyConfig(Strict):
             if problem:
                 raise ValueError(f"keep.{name}: {problem}{by}")
         return self
+
+    @model_validator(mode="after")
+    def _gpu_is_used(self) -> Self:
+        if self.device == "cpu" and self.gpus is not None:
+            raise ValueError("gpus: device is cpu, which needs none: leave one of them out")
+        if self._wants_gpu and not any(reference.gpu for reference in self.references().values()):
+            key = "device: it is cuda" if self.device == "cuda" else "gpus: they are asked for"
+            raise ValueError(
+                f"{key}, but no classifier here can run on a GPU: only embedding models do, on another encoder than minilm-int8"
+            )
+        return self
+
+    @property
+    def _wants_gpu(self) -> bool:
+        return self.device == "cuda" or self.gpus is not None
+
+    @property
+    def worker_gpus(self) -> float:
+        """GPUs that a worker of a cluster holds while it scores."""
+        return (self.gpus or 1.0) if self._wants_gpu else 0.0
 
     def classifier_of(self, column: str) -> str | None:
         """What fills a column of numbers."""

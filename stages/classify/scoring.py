@@ -87,10 +87,11 @@ def _texts(context: Context) -> Iterator[tuple[pa.Array, pa.Array]]:
 
 def _load(config: ClassifyConfig) -> dict[str, Classifier]:
     """The classifiers by column; CurateError for one that cannot fill its column."""
-    loaded = {name: load(getattr(config, name)) for name in COLUMNS if getattr(config, name) is not None}
+    named = {name: getattr(config, name) for name in COLUMNS if getattr(config, name) is not None}
+    loaded = {name: load(classifier, config.device) for name, classifier in named.items()}
     for name, classifier in loaded.items():
         try:
-            check_output(name, getattr(config, name), classifier.output)
+            check_output(name, named[name], classifier.output)
         except ValueError as error:
             raise CurateError(f"classify.{name}: {error}") from None
     return loaded

@@ -43,7 +43,7 @@ def plan_score(planning: Planning) -> list[Task]:
         Task(
             planning.stage, planning.step, shard.key,
             {"docs": (shard.file,), **(_marks(planning, shard.key) if cut else {})},
-            {"scores": f"{planning.stage}/scores/{shard.key}.parquet"},
+            {"scores": f"{planning.stage}/scores/{shard.key}.parquet"}, gpus=config.worker_gpus,
         )
         for shard in planning.shards
     ]  # fmt: skip
@@ -100,4 +100,5 @@ STAGE = Stage(
     ),
     after="dedup",
     disk=1.06,
+    check="curate.stages.decontaminate.steps:check",
 )

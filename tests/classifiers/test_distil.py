@@ -106,6 +106,14 @@ def test_answers_survive_a_teacher_that_dies(tmp_path: Path, monkeypatch: pytest
     assert len(file.read_text().splitlines()) == 121
 
 
+def test_equal_pages_are_asked_about_once(tmp_path: Path) -> None:
+    teacher, many = Counter(), [row for row in rows() for _ in range(10)]  # of more than one batch
+    values, _ = ask(teacher, many, answers=Answers(tmp_path / "answers.jsonl", teacher))
+    assert teacher.asked == len({row.text for row in many}) < len(many)
+    assert values.tolist() == Counter().values(pa.array([row.text for row in many])).tolist()
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == teacher.asked + 1
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from curate.classifiers import embedding, encoders, load, resolve, tensor_file
 from curate.classifiers.kinds import fit
 from curate.classifiers.model import Examples
-from curate.pipeline.errors import CurateError
+from curate.pipeline.errors import CurateError, UsageError
 
 VOCABULARY = {
     "cooking": "oven butter flour bake stir recipe sugar dough",
@@ -216,6 +217,26 @@ def test_a_damaged_folder_gives_one_clear_error(tmp_path: Path, name: str, conte
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"num_attention_heads": 5}, "does not fit its weights"),
+        ({"num_attention_heads": 0}, "does not fit its weights"),
+        ({"num_attention_heads": None}, "no usable BERT"),
+        ({"hidden_size": 2 * WIDTH}, "does not fit its weights"),
+        ({"num_hidden_layers": LAYERS + 1}, "no usable BERT"),
+        ({"layer_norm_eps": "small"}, "no usable BERT"),
+        ({"max_position_embeddings": 4_096}, f"takes {POSITIONS} tokens at most, not 100"),
+    ],
+)
+def test_a_configuration_of_another_encoder_gives_one_clear_error(
+    tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    folder = write_encoder(tmp_path / "tiny", **config)
+    with pytest.raises(CurateError, match=message):
+        opened(folder, tokens=100 if "max_position_embeddings" in config else 16)
+
+
 def test_a_pickled_checkpoint_is_never_opened(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path / "tiny")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
@@ -320,6 +341,41 @@ def test_an_encoder_that_moved_is_found_beside_the_model(tmp_path: Path) -> None
     folder.rename(tmp_path / "there" / "tiny")
     encoders.open_encoder.cache_clear()
     assert load(str(tmp_path / "there" / "desk.safetensors")).fingerprint == model.fingerprint
+
+
+@pytest.fixture
+def without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    encoders.open_encoder.cache_clear()
+    yield
+    encoders.open_encoder.cache_clear()
+
+
+def test_without_a_gpu_device_auto_is_the_processor(
+    without_a_gpu: None, model: embedding.Embedding, saved: Path
+) -> None:
+    texts = pages().array
+    on_processor = load(str(saved), "cpu").values(texts)
+    assert np.array_equal(load(str(saved), "auto").values(texts), on_processor)
+    assert np.array_equal(load(str(saved)).values(texts), on_processor)
+
+
+def test_without_a_gpu_device_cuda_is_refused_in_one_line(without_a_gpu: None, saved: Path) -> None:
+    with pytest.raises(UsageError, match="device is cuda, but torch ") as refused:
+        load(str(saved), "cuda")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_says_before_it_is_loaded_whether_a_gpu_could_run_it(
+    model: embedding.Embedding, tmp_path: Path
+) -> None:
+    assert not resolve("topic").gpu
+    model.save(tmp_path / "float.safetensors")
+    assert resolve(str(tmp_path / "float.safetensors")).gpu
+    about = {**model.about, "encoder": {**model.about["encoder"], "name": "minilm-int8"}}
+    model_of_8_bits = embedding.Embedding(about, model._tensors, model._encoder, "")
+    model_of_8_bits.save(tmp_path / "int8.safetensors")
+    assert not resolve(str(tmp_path / "int8.safetensors")).gpu
 
 
 def test_null_empty_and_broken_texts_get_finite_answers(model: embedding.Embedding) -> None:

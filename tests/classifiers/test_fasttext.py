@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curate.classifiers import fasttext, fasttext_file, load, resolve
+from curate.classifiers import fasttext, fasttext_file, load, resolve, scoring
 from curate.classifiers.kinds import fit
 from curate.classifiers.model import Classifier, Examples
 from curate.classifiers.ngrams import ngrams, prepared
+from curate.classifiers.rows import Raw, Tally
 from curate.pipeline.errors import CurateError
 
 TEXTS = [
@@ -339,6 +340,8 @@ ABOUT = {
         {"levels": [1, 2]},
         {"levels": [1, 2, float("nan")]},
         {"levels": [1, 1, 1]},
+        {"levels": [1, 2, 10**400]},
+        {"levels": [-1e308, 0, 1e308]},
         {"levels": "abc"},
     ],
 )
@@ -370,6 +373,54 @@ def test_weights_too_large_to_add_up_are_refused_and_not_answered_with_nonsense(
     (tmp_path / "large.bin").write_bytes(data)
     with pytest.raises(CurateError, match="too large"):
         load(str(tmp_path / "large.bin")).predict(pa.array(TEXTS))
+
+
+def test_a_small_file_cannot_ask_for_much_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = folder / "characters.ftz"
+    parts = fasttext_file.read(file)
+    monkeypatch.setattr(fasttext_file, "MOST_UNPACKED", parts.input.rows * parts.width * 4 - 1)
+    with pytest.raises(CurateError, match=r"no usable model: its matrix would take [\d,]+ bytes of memory"):
+        fasttext.load(file)
+    monkeypatch.setattr(fasttext_file, "MOST_ENTRIES", len(parts.words) + len(parts.labels) - 1)
+    with pytest.raises(CurateError, match="sizes of its dictionary"):
+        fasttext.load(file)
+
+
+def test_rows_that_32_bits_cannot_number_are_refused(folder: Path, tmp_path: Path) -> None:
+    data = bytearray((folder / "softmax.bin").read_bytes())
+    data[40:44] = ((1 << 31) - 1).to_bytes(4, "little")  # buckets: with the words there are more rows than that
+    (tmp_path / "m.bin").write_bytes(data)
+    with pytest.raises(CurateError, match="too many rows"):
+        load(str(tmp_path / "m.bin"))
+
+
+def test_a_model_is_saved_whole_over_its_own_file_and_where_it_cannot_be_says_so(folder: Path, tmp_path: Path) -> None:
+    data, path = (folder / "softmax.bin").read_bytes(), tmp_path / "m.bin"
+    path.write_bytes(data)
+    model = load(str(path))
+    model.save(path)
+    model.save(tmp_path / "copy.bin")
+    assert path.read_bytes() == (tmp_path / "copy.bin").read_bytes() == data
+    with pytest.raises(CurateError, match="cannot write model"):
+        model.save(tmp_path / "nowhere" / "m.bin")
+    path.write_bytes(data[:-1])
+    with pytest.raises(CurateError, match="no longer the file"):
+        model.save(tmp_path / "copy.bin")
+    path.unlink()
+    with pytest.raises(CurateError, match="cannot read model"):
+        model.save(tmp_path / "copy.bin")
+
+
+def test_scores_written_to_files_name_the_same_label_as_predict(folder: Path, tmp_path: Path) -> None:
+    data = bytearray((folder / "softmax.bin").read_bytes())
+    data[-3 * 5 * 4 :] = bytes(3 * 5 * 4)  # every label is as likely
+    (tmp_path / "flat.bin").write_bytes(data)
+    model = load(str(tmp_path / "flat.bin"))
+    rows = [Raw("f", number, {"text": text}) for number, text in enumerate([*TEXTS, "", "\u0394"])]
+    (batch,) = scoring.score(model, rows, Tally())
+    labels, scores = model.predict(pa.array([row.values["text"] for row in rows]))
+    assert [row["label"] for row in batch] == labels.to_pylist()
+    assert [row["score"] for row in batch] == pytest.approx(scores.to_pylist())
 
 
 DAMAGE = """

@@ -187,6 +187,30 @@ def test_a_damaged_model_is_refused_or_still_gives_numbers(
         assert not np.isnan(values).any()
 
 
+def test_weights_too_large_to_add_up_are_refused_and_not_answered_with_nonsense(
+    model: linear.Linear, tmp_path: Path
+) -> None:
+    path, texts = tmp_path / "m.safetensors", pa.array(["judge oven goal"])
+    large = np.full_like(model._tensors["scale"], 3e38)
+    path.write_bytes(tensor_file.pack(model.meta, model._tensors | {"scale": large}))
+    with pytest.raises(CurateError, match="too large to add up"):
+        load(str(path)).predict(texts)
+
+
+def test_a_model_without_any_column_of_weights_is_refused(model: linear.Linear, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    none = {"weights": model._tensors["weights"][:, :0], "bias": np.zeros(0, np.float32)}
+    path.write_bytes(tensor_file.pack(model.meta | {"labels": []}, model._tensors | none))
+    with pytest.raises(CurateError, match="labels do not fit"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("scale", [[0, 10**400], [0, 1e39], [-1e308, 1e308], [1, 1], [0, float("nan")], ["0", 1], 5])
+def test_a_scale_that_no_score_can_have_is_refused(model: linear.Linear, tmp_path: Path, scale: object) -> None:
+    with pytest.raises(CurateError, match="no usable model"):
+        load(str(changed(model, tmp_path / "m.safetensors", scale=scale)))
+
+
 def changed(model: linear.Linear, path: Path, **meta: object) -> Path:
     path.write_bytes(tensor_file.pack(model.meta | meta, model._tensors))
     return path

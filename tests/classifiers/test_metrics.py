@@ -243,3 +243,13 @@ def test_intervals_are_wider_where_pages_of_a_site_are_alike() -> None:
 
 def test_one_site_alone_has_no_interval() -> None:
     assert metrics.bootstrap(lambda w: {"sum": w.sum()}, np.zeros(5, np.int64), np.ones(5), 10) == {}
+
+
+def test_a_threshold_parts_the_same_scores_once_it_is_rounded_as_scores_are_kept() -> None:
+    low = np.float32(0.7)
+    high = np.nextafter(low, np.float32(1))
+    for lower, upper in ((low, high), (np.float32(0), np.float32(1e-45)), (np.float32(0.1), np.float32(0.9))):
+        cuts = metrics.rank(np.array([True, False]), np.array([upper, lower])).cut()
+        found = metrics.threshold_for(cuts, "precision", 1.0)
+        assert found is not None
+        assert lower < np.float32(found) <= upper

@@ -202,3 +202,21 @@ def test_bad_usage_is_said_in_one_line_before_anything_is_asked(
     errors = [line for line in done.output.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and said in errors[0]
     assert [path.name for path in tmp_path.iterdir()] == ["pages.jsonl"]
+
+
+@pytest.mark.parametrize("pattern", ["{}", "{}/*.jsonl", "{}/**/*.jsonl", "{}/../*", "file://{}/out.*", "{}/out.jsonl"])
+def test_labels_that_the_next_run_would_read_as_pages_are_refused(tmp_path: Path, pattern: str) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    write_pages(folder / "pages.jsonl", 2)
+    wanted = pattern.format(folder.resolve()).replace("pages/..", "")
+    done = curate("-i", wanted, "-o", folder / "out.jsonl", "--endpoint", "http://a/v1", "--model", "m")
+    assert done.exit_code == 2 and "a file of its own" in done.output
+
+
+def test_labels_may_stand_beside_pages_that_are_named(tmp_path: Path) -> None:
+    source = write_pages(tmp_path / "pages.jsonl", 2)
+    with model_server() as server:
+        for pattern, output in ((tmp_path / "pages*.jsonl", "out.jsonl"), (source, "pages.2.jsonl")):
+            done = curate("-i", pattern, "-o", tmp_path / output, "--endpoint", server.url, "--model", "m")
+            assert done.exit_code == 0, done.output

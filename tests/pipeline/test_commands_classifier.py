@@ -19,7 +19,7 @@ import pytest
 import zstandard
 from click.testing import CliRunner, Result
 
-from curate.classifiers import load
+from curate.classifiers import load, tensor_file
 from curate.classifiers.model import fold, site
 from curate.pipeline.cli import main
 
@@ -397,6 +397,22 @@ def test_what_ships_is_listed_and_ones_own_is_shown(place: Path) -> None:
     assert "pages.jsonl" in curate("show", place / "topic.safetensors").stdout
     (place / "bare.safetensors").write_bytes((place / "topic.safetensors").read_bytes())
     assert "labels: code, food, sport" in curate("show", place / "bare.safetensors").stdout
+
+
+def test_nothing_that_a_model_file_says_can_rewrite_the_terminal(tmp_path: Path, place: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes((place / "topic.safetensors").read_bytes())
+    path.with_suffix(".md").write_text("# a card\n\n\x1b]0;title\x07\x1b[2Jgone\n")
+    said = curate("show", path).stdout
+    assert "\x1b" not in said and "\x07" not in said
+    assert said.startswith("# a card\n\n") and "gone" in said
+    model = load(str(place / "topic.safetensors"))
+    about = model.meta | {"name": "x\x1b[2J", "labels": ["\x1b[1m", "b", "c"]}
+    path.write_bytes(tensor_file.pack(about, model._tensors))
+    path.with_suffix(".md").unlink()
+    for command in (("show", path), ("evaluate", path, "-d", place / "pages.jsonl", "--positive", "none"),
+                    ("evaluate", path, "-d", place / "pages.jsonl", "-o", tmp_path / "e.json")):  # fmt: skip
+        assert "\x1b" not in curate(*command).output
 
 
 def test_the_commands_import_nothing_heavy() -> None:

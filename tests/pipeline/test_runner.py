@@ -190,3 +190,54 @@ def test_a_crash_leaves_no_file_under_a_final_name(tmp_path: Path, inputs: Path)
     code, _, _ = faults.run(drive(tmp_path / "w", inputs, "--attempts", "1"))
     assert code == 1
     assert faults.fingerprint(tmp_path / "w", ["cut/docs", "cut/ledger", "cut/done"]) == {}
+
+
+# --- GPUs, which the tests' cluster only says that it has ---------------------------------------------------------------
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(("gpus", "most"), [(1, 2), (0.5, 4)])
+def test_a_step_on_gpus_runs_on_workers_that_each_keep_theirs(
+    gpus: float, most: int, ray_address: str, tmp_path: Path, inputs: Path
+) -> None:
+    seen = tmp_path / "seen"
+    (tmp_path / "toy.json").write_text(json.dumps({"*": {"seen": str(seen), "sleep": 0.01}}))
+    on_ray = ["--engine", "ray", "--address", ray_address, "--workers", "4"]
+    code, _, err = faults.run(drive(tmp_path / "w", inputs, *on_ray, "--gpus", str(gpus)))
+    assert code == 0, err
+    held = [tuple(line.split()) for line in seen.read_text().splitlines()]
+    assert len(held) == 6
+    assert 1 < len({worker for worker, _ in held}) <= most
+    assert len({worker for worker, _ in held}) == len(set(held))  # none has changed its GPU
+    assert {gpu for _, gpu in held} == {"0", "1"}
+    (tmp_path / "toy.json").unlink()
+    assert faults.fingerprint(tmp_path / "w", DATA) == undisturbed(tmp_path, inputs)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_worker_on_a_gpu_that_dies_is_replaced(ray_address: str, tmp_path: Path, inputs: Path) -> None:
+    plan = {"s/part-2": {"die_at": 7}}
+    (tmp_path / "toy.json").write_text(json.dumps(plan))
+    on_ray = ["--engine", "ray", "--address", ray_address, "--workers", "1", "--gpus", "1", "--attempts", "2"]
+    code, out, err = faults.run(drive(tmp_path / "w", inputs, *on_ray))
+    assert code == 1
+    (failed,) = faults.events(out, "failed")
+    assert failed["key"] == "s/part-2"
+    assert "its worker died" in failed["error"]
+    (tmp_path / "toy.json").unlink()
+    code, _, err = faults.run(drive(tmp_path / "w", inputs, *on_ray))
+    assert code == 0, err
+    assert faults.fingerprint(tmp_path / "w", DATA) == undisturbed(tmp_path, inputs)
+
+
+@pytest.mark.ray
+def test_more_gpus_than_any_node_has_are_refused_and_not_waited_for(
+    ray_address: str, tmp_path: Path, inputs: Path
+) -> None:
+    on_ray = ["--engine", "ray", "--address", ray_address, "--gpus", "3"]
+    code, _, err = faults.run(drive(tmp_path / "w", inputs, *on_ray))
+    assert code == 2
+    assert "a worker of cut/cut needs 3 GPU, but no node of the Ray cluster has more than 2" in err
+    assert len(err.strip().splitlines()) == 1

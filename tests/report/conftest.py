@@ -54,9 +54,7 @@ FIELDS = {
     "filter": [("signals", SIGNALS)],
     "dedup": [("duplicates", pa.int32())],
     "classify": [
-        pa.field(
-            "quality", pa.float32(), metadata={"classifier": "heuristic_prose", "kind": "heuristic", "version": "1"}
-        ),
+        pa.field("quality", pa.float32(), metadata={"classifier": "quality", "kind": "linear", "version": "1"}),
         pa.field("math", pa.float32(), metadata={"classifier": "math", "kind": "linear", "version": "1"}),
         pa.field("edu", pa.float32(), metadata={"classifier": "heuristic_lesson", "kind": "heuristic", "version": "1"}),
         pa.field("topic", pa.string(), metadata={"classifier": "topic", "kind": "linear", "version": "2"}),

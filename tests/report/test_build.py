@@ -97,7 +97,7 @@ def test_languages_are_those_measured_and_topics_those_of_the_documents_kept(syn
 def test_each_score_names_what_filled_its_column(synthetic: Any) -> None:
     _, page = read(synthetic().workspace)
     for model in (
-        "heuristic_prose (heuristic, version 1)", "math (linear, version 1)", "heuristic_lesson (heuristic, version 1)",
+        "quality (linear, version 1)", "math (linear, version 1)", "heuristic_lesson (heuristic, version 1)",
         "topic (linear, version 2)",
     ):  # fmt: skip
         assert f"filled by {model}" in page.text

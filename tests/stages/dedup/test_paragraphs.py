@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from curate.pipeline.documents import DOCUMENT
 from curate.pipeline.errors import UsageError
 from curate.pipeline.recipe import load_recipe
+from curate.pipeline.session import read_recipe
 from curate.pipeline.stage import File, Shard
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup import paragraph_steps, paragraphs
@@ -384,7 +385,7 @@ def test_paragraphs_and_substrings_in_one_recipe_are_refused(tmp_path: Path) -> 
     ],
 )
 def test_recipes_compare_the_paragraphs_that_their_papers_say(name: str, published: dict[str, Any] | None) -> None:
-    section = load_recipe(name, SECTIONS).section("dedup")
+    section = read_recipe(name).section("dedup")
     assert (section.paragraphs and section.paragraphs.model_dump()) == published
     assert section.url == (name == "dolma1") and section.everywhere == (name != "fineweb")
     assert (section.substring and (section.substring.least_bytes, section.substring.bridge)) == (
@@ -393,6 +394,6 @@ def test_recipes_compare_the_paragraphs_that_their_papers_say(name: str, publish
 
 
 def test_dolma_3_is_deduplicated_as_its_report_says() -> None:
-    section = load_recipe("dolma3", SECTIONS).section("dedup")
+    section = read_recipe("dolma3").section("dedup")
     assert (section.minhash.bands, section.minhash.rows, section.minhash.ngram) == (26, 11, 5)
     assert (section.verify, section.verified_from, section.keep) == ("jaccard", 0.8, "newest")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,17 @@ def test_a_large_julia_file_passes_only_if_it_tests_and_is_not_made_of_numbers(c
     tests, numbers = "@test f(x) == y\n" * 10_000, "@test 123456789 == 123456789123456789\n" * 5_000
     files = [("x.jl", tests), ("x.jl", numbers), ("x.jl", "f(x) = x\n" * 20_000)]
     assert measured(code, "code_gate", list(files)) == [1, 0, 0]
+
+
+@given(st.text(alphabet=" main({\n;x", max_size=30), st.sampled_from(["", " main(", " main({"]))
+def test_matlab_that_ends_as_c_is_found_as_by_the_published_pattern(code: ModuleType, text: str, start: str) -> None:
+    data = (start + text).encode()
+    assert code._ends_as_c(data) == (re.search(rb" main\(.*\{$", data) is not None)
+
+
+def test_a_line_of_nothing_but_main_is_read_in_linear_time(code: ModuleType) -> None:
+    files: list[tuple[str | None, str]] = [("x.m", " main(" * 170_000), ("x.m", " main(" * 170_000 + "{")]
+    assert measured(code, "code_gate", files) == [1, 0]
 
 
 @pytest.mark.parametrize(
