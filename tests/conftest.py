@@ -17,6 +17,8 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 
+os.environ.pop("COLUMNS", None)  # what commands print is as wide as where tests run in one process
+
 settings.register_profile("curate", deadline=None)  # time on a machine that does other work says nothing
 settings.load_profile("curate")
 
