@@ -63,7 +63,7 @@ def why(workspace: Workspace, wanted: str, stages: Sequence[str]) -> list[dict[s
 
 def _shards_with(workspace: Workspace, manifest: Mapping[str, Any], wanted: Collection[str]) -> set[str]:
     """Keys of the shards that hold a record of one of these ids or URLs."""
-    keys = pa.array([index_key(value) for value in wanted], pa.uint64())
+    keys = sorted(index_key(value) for value in wanted)
 
     def holds(entry: Entry) -> bool:
         if "index" not in entry:
@@ -71,13 +71,29 @@ def _shards_with(workspace: Workspace, manifest: Mapping[str, Any], wanted: Coll
                 next(_rows_of(workspace, entry[name]["path"], ("id",), wanted), None) is not None
                 for name in ("docs", "ledger")
             )
-        with workspace.open(entry["index"]["path"]) as stream:
-            matching = pc.field("key").isin(keys)
-            return bool(pq.read_table(stream, columns=["key"], filters=matching, use_threads=False).num_rows)
+        return _holds_key(workspace, entry["index"]["path"], keys)
 
     with ThreadPoolExecutor(4 if workspace.is_local else 64) as pool:
         found = pool.map(holds, manifest["shards"])
         return {entry["key"] for entry, held in zip(manifest["shards"], found, strict=True) if held}
+
+
+def _holds_key(workspace: Workspace, path: str, keys: Sequence[int]) -> bool:
+    """Whether an index has one of these keys; row groups whose range has none are not read.
+
+    Row group by row group in this thread: a scan with a filter reads ahead in threads of Arrow's, and one that still waits for
+    the file when the command ends aborts the process.
+    """
+    values = pa.array(keys, pa.uint64())
+    with workspace.open(path) as stream, pq.ParquetFile(stream) as file:
+        column = file.schema_arrow.get_field_index("key")
+        for group in range(file.num_row_groups):
+            range_of = file.metadata.row_group(group).column(column).statistics
+            if range_of is None or not range_of.has_min_max or any(range_of.min <= key <= range_of.max for key in keys):
+                found = file.read_row_group(group, columns=["key"], use_threads=False).column("key")
+                if pc.any(pc.is_in(found, values)).as_py():
+                    return True
+    return False
 
 
 def _chapters(

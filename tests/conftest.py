@@ -23,6 +23,11 @@ settings.register_profile("curate", deadline=None)  # time on a machine that doe
 settings.load_profile("curate")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Packed data holds the time it was packed at, and processes side by side must find the same names."""
+    return "gzip" if isinstance(val, bytes) and val.startswith(b"\x1f\x8b") else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side a process takes a file, whose fixtures it then makes once; all tests on Ray, wherever they stand, share
     one cluster and so a process. These come first, and the way from end to end: they take longest."""
