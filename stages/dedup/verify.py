@@ -76,25 +76,29 @@ class Pages:
         return Pages(keys, sketches, self.shingles, spans, limits, snapshots)
 
 
+_NO_SKETCHES = np.empty((0, 0), np.uint8)
+_NO_SHINGLES = (np.empty(0, np.uint32), np.empty((0, 2), np.int64), np.empty(0, np.int64))
+
+
 def linked(pages: Pages, threshold: float, representatives: int = REPRESENTATIVES, recent: int = RECENT) -> Array:
     """For each page the first page of its cluster: pages that share a key are linked where their similarity is at least
     `threshold`. Shape (pages,)."""
     parent = np.arange(len(pages.keys))
     later = np.full(len(parent), -1)
     snapshots = np.zeros(len(parent), np.int32) if pages.snapshots is None else pages.snapshots
+    if pages.shingles is not None:
+        compared = (_NO_SKETCHES, 0, pages.shingles, pages.spans, pages.limits, threshold)
+    else:
+        assert pages.sketches is not None
+        fewest = _fewest(pages.sketches, threshold)
+        compared = (pages.sketches, fewest, *_NO_SHINGLES, threshold)
     for band in range(pages.keys.shape[1]):
         keys = pages.keys[:, band]
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         same = np.zeros(len(keys), np.bool_)
         same[1:] = keys[1:] == keys[:-1]
-        if pages.shingles is not None:
-            args = (pages.shingles, pages.spans, pages.limits, threshold)
-            _link_by_shingles(parent, later, snapshots, order, same, representatives, recent, *args)
-        else:
-            assert pages.sketches is not None
-            fewest = _fewest(pages.sketches, threshold)
-            _link_by_sketch(parent, later, snapshots, order, same, representatives, recent, pages.sketches, fewest)
+        _link(parent, later, snapshots, order, same, representatives, recent, *compared)
     _roots(parent, later)
     return parent
 
@@ -254,7 +258,7 @@ def _roots(parent, later):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _link_by_sketch(parent, later, snapshots, order, same, most, recent, sketches, fewest):  # type: ignore[no-untyped-def]
+def _link(parent, later, snapshots, order, same, most, recent, sketches, fewest, shingles, spans, limits, threshold):  # type: ignore[no-untyped-def]
     slots = np.empty(most + recent, np.int64)
     held = passed = 0
     for place in range(len(order)):
@@ -270,10 +274,7 @@ def _link_by_sketch(parent, later, snapshots, order, same, most, recent, sketche
             within = snapshots[other] == snapshots[page]
             its = _root(parent, other)
             if (its != root) if within else (later[page] != other):
-                equal = 0
-                for value in range(sketches.shape[1]):
-                    equal += sketches[page, value] == sketches[other, value]
-                if equal < fewest:
+                if not _alike(page, other, sketches, fewest, shingles, spans, limits, threshold):
                     continue
                 if within:
                     root = _unite(parent, root, its)
@@ -289,37 +290,16 @@ def _link_by_sketch(parent, later, snapshots, order, same, most, recent, sketche
 
 
 @numba.njit(cache=True, nogil=True)
-def _link_by_shingles(parent, later, snapshots, order, same, most, recent, shingles, spans, limits, threshold):  # type: ignore[no-untyped-def]
-    slots = np.empty(most + recent, np.int64)
-    held = passed = 0
-    for place in range(len(order)):
-        page = order[place]
-        if not same[place]:
-            held = passed = 0
-        root = _root(parent, page)
-        alike = False
-        for index in range(held + min(passed, recent)):
-            if index >= held and alike:
-                break
-            other = slots[index] if index < held else slots[most + (passed - 1 - (index - held)) % recent]
-            within = snapshots[other] == snapshots[page]
-            its = _root(parent, other)
-            if (its != root) if within else (later[page] != other):
-                one = shingles[spans[page, 0] : spans[page, 1]]
-                two = shingles[spans[other, 0] : spans[other, 1]]
-                if _jaccard(one, two, limits[page], threshold) < threshold:
-                    continue
-                if within:
-                    root = _unite(parent, root, its)
-                elif later[page] < 0 or other < later[page]:
-                    later[page] = other
-            alike = True
-        if not alike and held < most:
-            slots[held] = page
-            held += 1
-        elif recent:
-            slots[most + passed % recent] = page
-            passed += 1
+def _alike(page, other, sketches, fewest, shingles, spans, limits, threshold):  # type: ignore[no-untyped-def]
+    """By the sketches, where there are any, else by the shingles."""
+    if len(sketches) > 0:
+        equal = 0
+        for value in range(sketches.shape[1]):
+            equal += sketches[page, value] == sketches[other, value]
+        return equal >= fewest
+    one = shingles[spans[page, 0] : spans[page, 1]]
+    two = shingles[spans[other, 0] : spans[other, 1]]
+    return _jaccard(one, two, limits[page], threshold) >= threshold
 
 
 @numba.njit(cache=True, nogil=True)
