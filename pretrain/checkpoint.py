@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def save_checkpoint(
     workspace: Workspace,
     step: int,
     model: Transformer,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     state: dict[str, Any],
     tokenizer: bytes,
 ) -> str:
@@ -50,7 +51,7 @@ def save_checkpoint(
     name = f"{FOLDER}/{step:08d}"
     workspace.remove(f"{name}/{MARKER}")
     weights = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
-    moments = {key: value.detach().contiguous().cpu() for key, value in _moments(model, optimizer).items()}
+    moments = {key: value.detach().contiguous().cpu() for key, value in _moments(model, optimizers).items()}
     files = {}
     for file, data in (
         ("model.safetensors", save(weights)),
@@ -86,18 +87,18 @@ def load_weights(workspace: Workspace, checkpoint: Checkpoint, model: Transforme
     model.load_state_dict(load(_verified(workspace, checkpoint, "model.safetensors")))
 
 
-def load_optimizer(
-    workspace: Workspace, checkpoint: Checkpoint, model: Transformer, optimizer: torch.optim.Optimizer
+def load_optimizers(
+    workspace: Workspace, checkpoint: Checkpoint, model: Transformer, optimizers: Sequence[torch.optim.Optimizer]
 ) -> None:
-    """Puts a checkpoint's moments into the optimiser; CurateError where the file is damaged."""
-    moments = load(_verified(workspace, checkpoint, "optimizer.safetensors"))
-    numbers = {name: number for number, name in enumerate(_names(model, optimizer))}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in moments.items():
+    """Puts a checkpoint's moments into the optimisers; CurateError where the file is damaged."""
+    moments: dict[str, dict[str, Tensor]] = {}
+    for name, value in load(_verified(workspace, checkpoint, "optimizer.safetensors")).items():
         parameter, _, moment = name.rpartition(".")
-        state.setdefault(numbers[parameter], {})[moment] = value
-    whole = optimizer.state_dict()
-    optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+        moments.setdefault(parameter, {})[moment] = value
+    for optimizer in optimizers:
+        names = enumerate(_names(model, optimizer))
+        state = {number: moments[name] for number, name in names if name in moments}
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def load_model(workspace: Workspace, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> Transformer:
@@ -157,7 +158,10 @@ def _names(model: Transformer, optimizer: torch.optim.Optimizer) -> list[str]:
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _moments(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names = _names(model, optimizer)
-    state = optimizer.state_dict()["state"]
-    return {f"{names[number]}.{moment}": value for number, found in state.items() for moment, value in found.items()}
+def _moments(model: Transformer, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for optimizer in optimizers:
+        names = _names(model, optimizer)
+        for number, moments in optimizer.state_dict()["state"].items():
+            found |= {f"{names[number]}.{moment}": value for moment, value in moments.items()}
+    return found

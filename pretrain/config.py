@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -19,13 +20,21 @@ class Size:
     width: int
     heads: int
     ffn: int
-    """Inner width of SwiGLU, 2/3 * 4 * width to the nearest multiple of 64."""
+    """Inner width of SwiGLU; where no paper says another, 2/3 * 4 * width to the nearest multiple of 64."""
     sequence_length: int
     batch_size: int
     """Sequences a step."""
     lr: float
     epochs: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Other fields of `PretrainConfig` for which the preset has a value of its own."""
 
+
+_BERT: dict[str, Any] = {
+    "objective": "masked", "optimizer": "adam", "beta2": 0.999, "eps": 1e-6, "weight_decay": 0.01,
+    "schedule": "linear", "min_lr": 0.0, "warmup": 10_000,
+}  # fmt: skip
+_LLAMA: dict[str, Any] = {"kv_heads": 8, "rope_theta": 500_000.0, "warmup": 2000}
 
 SIZES = {
     "tiny": Size(layers=4, width=128, heads=4, ffn=320, sequence_length=128, batch_size=8, lr=3e-3, epochs=2),
@@ -33,19 +42,43 @@ SIZES = {
     "30M": Size(layers=10, width=384, heads=6, ffn=1024, sequence_length=1024, batch_size=64, lr=1.5e-3, epochs=1),
     "60M": Size(layers=14, width=512, heads=8, ffn=1344, sequence_length=1024, batch_size=128, lr=1e-3, epochs=1),
     "124M": Size(layers=12, width=768, heads=12, ffn=2048, sequence_length=1024, batch_size=480, lr=6e-4, epochs=1),
-}
-"""The embedding is tied to the head and counted once. Parameters without it, and with it at a vocabulary of:
+    "350M": Size(layers=24, width=1024, heads=16, ffn=2752, sequence_length=1024, batch_size=480, lr=3e-4, epochs=1),
+    "1.3B": Size(layers=24, width=2048, heads=16, ffn=5504, sequence_length=2048, batch_size=512, lr=2e-4, epochs=1),
+    "gpt2": Size(layers=12, width=768, heads=12, ffn=2048, sequence_length=1024, batch_size=480, lr=6e-4, epochs=1),
+    "bert": Size(12, 768, 12, 2048, sequence_length=512, batch_size=256, lr=1e-4, epochs=40, settings=_BERT),
+    "llama": Size(16, 2048, 32, 8192, sequence_length=2048, batch_size=512, lr=3e-4, epochs=1, settings=_LLAMA),
+    "olmo2-30m": Size(
+        4, 256, 8, 1024, sequence_length=1024, batch_size=64, lr=1.5e-3, epochs=1,
+        settings={"tied": False, "rope_theta": 500_000.0},
+    ),
+}  # fmt: skip
+"""A tied embedding is also the head and counted once. Parameters in the blocks (with the norms), and in all at a vocabulary of:
 
-| size | layers | width | heads | ffn | in blocks | in all | at a vocabulary of |
-|---|---|---|---|---|---|---|---|
-| tiny | 4 | 128 | 4 | 320 | 0.8M | 1.8M | 8,192 |
-| 10M | 7 | 256 | 4 | 704 | 5.6M | 9.8M | 16,384 |
-| 30M | 10 | 384 | 6 | 1,024 | 17.7M | 30.3M | 32,768 |
-| 60M | 14 | 512 | 8 | 1,344 | 43.6M | 60.4M | 32,768 |
-| 124M | 12 | 768 | 12 | 2,048 | 85.0M | 123.6M | 50,257 |
+| size | layers | width | heads | keys' heads | ffn | tied | in blocks | in all | at a vocabulary of |
+|---|---|---|---|---|---|---|---|---|---|
+| tiny | 4 | 128 | 4 | 4 | 320 | yes | 0.8M | 1.8M | 8,192 |
+| 10M | 7 | 256 | 4 | 4 | 704 | yes | 5.6M | 9.8M | 16,384 |
+| 30M | 10 | 384 | 6 | 6 | 1,024 | yes | 17.7M | 30.3M | 32,768 |
+| 60M | 14 | 512 | 8 | 8 | 1,344 | yes | 43.6M | 60.4M | 32,768 |
+| 124M | 12 | 768 | 12 | 12 | 2,048 | yes | 85.0M | 123.6M | 50,304 |
+| 350M | 24 | 1,024 | 16 | 16 | 2,752 | yes | 303.6M | 355.1M | 50,304 |
+| 1.3B | 24 | 2,048 | 16 | 16 | 5,504 | yes | 1,214.4M | 1,317.4M | 50,304 |
+| gpt2 | 12 | 768 | 12 | 12 | 2,048 | yes | 85.0M | 123.6M | 50,304 |
+| bert | 12 | 768 | 12 | 12 | 2,048 | yes | 85.0M | 108.4M | 30,528 |
+| llama | 16 | 2,048 | 32 | 8 | 8,192 | yes | 973.1M | 1,235.8M | 128,256 |
+| olmo2-30m | 4 | 256 | 8 | 8 | 1,024 | no | 4.2M | 55.6M | 100,352 |
 
-124M has GPT-2's shape and nanoGPT's batch (491,520 tokens a step) and learning rate.
+All are Llama's blocks. `gpt2` and 124M have GPT-2's shape, nanoGPT's batch (491,520 tokens a step) and learning rate;
+`bert` is BERT base with its objective and optimiser (Devlin et al. 2019; SwiGLU of 2,048 has the size of GELU of 3,072);
+`llama` is Llama 3.2 1B; `olmo2-30m` has the shape of OLMo 2's ladder, whose 30M count the embedding and not the head.
 """
+
+SHAPED = ("layers", "width", "heads", "ffn", "sequence_length", "batch_size", "lr")
+DEFAULTS: dict[str, Any] = {
+    "tied": True, "rope_theta": 10_000.0, "objective": "causal", "optimizer": "adamw", "beta2": 0.95, "eps": 1e-8,
+    "weight_decay": 0.1, "schedule": "cosine", "min_lr": 0.1,
+}  # fmt: skip
+"""Of the fields that a preset may set, what holds where neither it nor the recipe says anything."""
 
 OPERATIONAL: dict[str, Any] = {"output": False}
 """For fields that do not change what is learnt: a run may be resumed with another value."""
@@ -55,7 +88,7 @@ class PretrainConfig(Strict):
     """How a model is trained on a mix. A field left empty takes the value of the size preset (`SIZES`)."""
 
     size: str = "tiny"
-    """Preset: tiny, 10M, 30M, 60M or 124M; the fields below change single values of it."""
+    """Preset (`SIZES`), by size or by name; the fields below change single values of it."""
     layers: int | None = Field(default=None, ge=1, le=1000)
     width: int | None = Field(default=None, ge=8, le=65536)
     heads: int | None = Field(default=None, ge=1, le=1024)
@@ -63,11 +96,13 @@ class PretrainConfig(Strict):
     """Heads of keys and values (grouped-query attention); as many as `heads` where empty."""
     ffn: int | None = Field(default=None, ge=8, le=1 << 20)
     """Inner width of SwiGLU."""
-    tied: bool = True
+    tied: bool | None = None
     """The head is the embedding, transposed."""
-    rope_theta: float = Field(default=10_000.0, gt=1)
+    vocab_multiple: int = Field(default=64, ge=1, le=1024)
+    """Rows of the embedding and the head are rounded up to a multiple of this, for a GPU's sake; no text has the ids added."""
+    rope_theta: float | None = Field(default=None, gt=1)
 
-    objective: Literal["causal", "masked"] = "causal"
+    objective: Literal["causal", "masked"] | None = None
     """`causal` predicts the next token (GPT, Llama); `masked` sees both sides and predicts hidden tokens (BERT)."""
     mask_fraction: float = Field(default=0.15, gt=0, lt=1)
     """Of the tokens, how many are to be predicted: of these 80 % are hidden, 10 % exchanged at random, 10 % left."""
@@ -85,19 +120,22 @@ class PretrainConfig(Strict):
     epochs: float | None = Field(default=None, gt=0)
     """Passes over the mix, rounded to whole steps."""
 
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "muon", "adam"] | None = None
+    """`muon`: Muon for the blocks' matrices and AdamW for the rest; `adam`: as in BERT's code, without bias correction."""
     lr: float | None = Field(default=None, gt=0, le=1)
     """Highest learning rate."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.95, ge=0, lt=1)
-    eps: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
+    beta2: float | None = Field(default=None, ge=0, lt=1)
+    eps: float | None = Field(default=None, gt=0)
+    weight_decay: float | None = Field(default=None, ge=0)
     """On matrices only: never on the norms' gains."""
-    schedule: Literal["cosine", "linear", "wsd"] = "cosine"
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Muon's (with Nesterov's step). Its learning rate is `lr` too: an update has the root mean square of AdamW's."""
+    schedule: Literal["cosine", "linear", "wsd"] | None = None
     """After the warm-up: cosine or linear down to `min_lr`, or warm-up, stable, decay (WSD: flat, then linear)."""
     warmup: int | None = Field(default=None, ge=0)
     """Steps of linear warm-up; a tenth of the run, at most 2,000, where empty."""
-    min_lr: float = Field(default=0.1, ge=0, le=1)
+    min_lr: float | None = Field(default=None, ge=0, le=1)
     """Where the schedule ends, as a fraction of `lr`."""
     decay: float = Field(default=0.2, gt=0, le=1)
     """Part of the steps in which WSD decays."""
@@ -109,8 +147,15 @@ class PretrainConfig(Strict):
     seed: int = Field(default=0, ge=0)
     """Of the weights, the order of the data, the masks and the sample."""
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", json_schema_extra=OPERATIONAL)
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of activations; weights and optimiser are float32. `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "fp8"] = "auto"
+    """Of activations; weights and optimiser are float32. `auto`: bfloat16 on a GPU, float32 on a CPU. `fp8`: bfloat16, and
+    the blocks' products in 8 bits (Hopper and later; worth it from a width of 1,024)."""
+    compile: Literal["auto", "on", "off"] = Field(default="auto", json_schema_extra=OPERATIONAL)
+    """torch.compile; `auto`: on a GPU."""
+    attention: Literal["auto", "cudnn", "flash", "math"] = Field(default="auto", json_schema_extra=OPERATIONAL)
+    """The kernel of attention on a GPU; `auto`: cuDNN's on Hopper and later, else Flash, else whatever there is."""
+    loss_chunk: int = Field(default=8192, ge=1, json_schema_extra=OPERATIONAL)
+    """Predictions whose logits exist at one time."""
 
     log_every: int = Field(default=10, ge=1, json_schema_extra=OPERATIONAL)
     """Steps between progress lines, when losses are read back from the device; the log has every step."""
@@ -140,28 +185,54 @@ class PretrainConfig(Strict):
         given = [name for name in ("steps", "tokens", "epochs") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give one of {' and '.join(given)}, not both")
-        preset = SIZES[self.size]
-        width, heads = self.width or preset.width, self.heads or preset.heads
+        found = self._filled()
+        width, heads, kv_heads = found["width"], found["heads"], found["kv_heads"]
         if width % heads or width // heads % 2:
             raise ValueError(f"width {width} must be an even multiple of heads {heads}")
-        if heads % (self.kv_heads or heads):
-            raise ValueError(f"heads {heads} must be a multiple of kv_heads {self.kv_heads}")
+        if heads % kv_heads:
+            raise ValueError(f"heads {heads} must be a multiple of kv_heads {kv_heads}")
         return self
 
-    def resolved(self) -> PretrainConfig:
-        """The same with every value that the preset decides filled in; `steps` and `warmup` still depend on the mix."""
+    def _filled(self) -> dict[str, Any]:
+        """Values of the fields that are empty and have one."""
         preset = SIZES[self.size]
-        names = ("layers", "width", "heads", "ffn", "sequence_length", "batch_size", "lr")
-        filled: dict[str, Any] = {name: getattr(preset, name) for name in names if getattr(self, name) is None}
-        if self.kv_heads is None:
-            filled["kv_heads"] = self.heads or preset.heads
+        values = DEFAULTS | {name: getattr(preset, name) for name in SHAPED} | dict(preset.settings)
+        if self.heads is not None:
+            values.pop("kv_heads", None)
+        values.setdefault("kv_heads", self.heads or preset.heads)
+        values["micro_batch"] = self.batch_size or preset.batch_size
         if self.steps is None and self.tokens is None and self.epochs is None:
-            filled["epochs"] = preset.epochs
-        if self.micro_batch is None:
-            filled["micro_batch"] = self.batch_size or preset.batch_size
-        return self.model_copy(update=filled)
+            values["epochs"] = preset.epochs
+        return {name: value if getattr(self, name) is None else getattr(self, name) for name, value in values.items()}
+
+    def resolved(self) -> Training:
+        """The same with every value filled in that the preset decides; `steps` and `warmup` still depend on the mix."""
+        return Training.model_validate(self.model_dump() | self._filled())
 
     def learning(self) -> dict[str, Any]:
         """The fields that change what is learnt: a run may only be resumed with the same ones."""
         fields = type(self).model_fields
         return {name: getattr(self, name) for name in fields if fields[name].json_schema_extra != OPERATIONAL}
+
+
+class Training(PretrainConfig):
+    """A configuration in which nothing is left to the preset (`PretrainConfig.resolved`)."""
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    tied: bool
+    rope_theta: float
+    objective: Literal["causal", "masked"]
+    sequence_length: int
+    batch_size: int
+    micro_batch: int
+    optimizer: Literal["adamw", "muon", "adam"]
+    lr: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    schedule: Literal["cosine", "linear", "wsd"]
+    min_lr: float

@@ -105,7 +105,7 @@ def evaluate(
     for offsets, batch in stream:
         positions = None if batch.positions is None else torch.from_numpy(batch.positions).to(device)
         inputs, targets = torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.targets).to(device)
-        found, _ = predict(model, inputs, targets, positions)
+        found = predict(model, inputs, targets, positions)
         counted = batch.targets != IGNORE
         value, offset = found.double().cpu().numpy()[counted], offsets[counted]
         group = held.bucket[np.searchsorted(held.ends, offset, side="right")]

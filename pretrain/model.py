@@ -1,19 +1,20 @@
 """The model: Llama's decoder (Touvron et al. 2023), causal or, for the masked objective, looking both ways.
 
 RMSNorm before each part, rotary positions, SwiGLU, grouped-query attention, no biases. Weights are float32; activations
-have `dtype`, to which each layer casts its weight as it is used.
+have `dtype`, to which each layer casts its weight as it is used: there is no autocast.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.pretrain.config import PretrainConfig
+from curate.pretrain.config import Training
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ModelShape:
     """Everything that decides the shapes of the weights and what is computed with them."""
 
     vocab_size: int
+    """Rows of the embedding: the tokenizer's ids, rounded up."""
     layers: int
     width: int
     heads: int
@@ -32,11 +34,10 @@ class ModelShape:
     norm_eps: float = 1e-6
 
     @classmethod
-    def of(cls, config: PretrainConfig, vocab_size: int) -> ModelShape:
-        """The shape that a resolved configuration asks for."""
-        assert config.layers and config.width and config.heads and config.kv_heads and config.ffn, "resolve it first"
+    def of(cls, config: Training, vocab_size: int) -> ModelShape:
+        """The shape that a configuration asks for with a tokenizer of `vocab_size` ids."""
         return cls(
-            vocab_size=vocab_size,
+            vocab_size=-(-vocab_size // config.vocab_multiple) * config.vocab_multiple,
             layers=config.layers,
             width=config.width,
             heads=config.heads,
@@ -47,15 +48,69 @@ class ModelShape:
             rope_theta=config.rope_theta,
         )
 
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def block_parameters(self) -> int:
+        """Parameters that are neither embedding nor head."""
+        attention = self.width * self.head_width * 2 * (self.heads + self.kv_heads)
+        return self.layers * (attention + 3 * self.width * self.ffn + 2 * self.width) + self.width
+
+    def flops_per_token(self, length: int) -> float:
+        """Floating-point operations of a training step, forward and backward, a token, in sequences of `length`.
+
+        6 N + 12 layers * width * length, N being the parameters of all products, the head's among them and the embedding's
+        not (PaLM, Chowdhery et al. 2022, appendix B): the usual basis of MFU, which counts a causal product whole.
+        """
+        products = self.block_parameters - (2 * self.layers + 1) * self.width + self.vocab_size * self.width
+        return 6.0 * products + 12.0 * self.layers * self.width * length
+
+
+FP8_MAX = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
+
+
+def _to_fp8(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(x in 8 bits, the factor that gives it back): one scale a tensor, from its largest magnitude."""
+    scale = x.abs().max().float().clamp(min=1e-12) / FP8_MAX[dtype]
+    return (x / scale.to(x.dtype)).to(dtype), scale
+
+
+class _Fp8Linear(torch.autograd.Function):
+    """x @ w.T with all three products in 8 bits: E4M3 for values, E5M2 for gradients (Micikevicius et al. 2022)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+        ctx.save_for_backward(x, w)
+        (a, a_scale), (b, b_scale) = _to_fp8(x, torch.float8_e4m3fn), _to_fp8(w, torch.float8_e4m3fn)
+        return torch._scaled_mm(a, b.t(), a_scale, b_scale, out_dtype=x.dtype, use_fast_accum=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        x, w = ctx.saved_tensors
+        g, g_scale = _to_fp8(gradients[0], torch.float8_e5m2)
+        a, a_scale = _to_fp8(x, torch.float8_e4m3fn)
+        b, b_scale = _to_fp8(w, torch.float8_e4m3fn)
+        # The second factor has to lie column by column.
+        to_x = torch._scaled_mm(g, b.t().contiguous().t(), g_scale, b_scale, out_dtype=x.dtype)
+        to_w = torch._scaled_mm(g.t().contiguous(), a.t().contiguous().t(), g_scale, a_scale, out_dtype=x.dtype)
+        return to_x, to_w
+
 
 class Linear(nn.Linear):
-    """A matrix without bias, cast to the input's type when used."""
+    """A matrix without bias, cast to the input's type when used; `fp8`: the products in 8 bits, if 16 divides both sides."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, fp8: bool = False) -> None:
         super().__init__(inputs, outputs, bias=False)
+        self.fp8 = fp8 and inputs % 16 == outputs % 16 == 0
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+        weight = self.weight.to(x.dtype)
+        if not self.fp8:
+            return F.linear(x, weight)
+        product: Tensor = _Fp8Linear.apply(x.flatten(0, -2), weight)
+        return product.view(*x.shape[:-1], -1)
 
 
 class RMSNorm(nn.Module):
@@ -84,12 +139,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, fp8: bool) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.causal = shape.heads, shape.kv_heads, shape.causal
-        self.head_width = shape.width // shape.heads
-        self.qkv = Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * self.head_width)
-        self.out = Linear(shape.heads * self.head_width, shape.width)
+        self.head_width = shape.head_width
+        self.qkv = Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * self.head_width, fp8)
+        self.out = Linear(shape.heads * self.head_width, shape.width, fp8)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, length, _ = x.shape
@@ -103,10 +158,10 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x)), gate and up as one matrix."""
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, fp8: bool) -> None:
         super().__init__()
-        self.gate_up = Linear(shape.width, 2 * shape.ffn)
-        self.down = Linear(shape.ffn, shape.width)
+        self.gate_up = Linear(shape.width, 2 * shape.ffn, fp8)
+        self.down = Linear(shape.ffn, shape.width, fp8)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
@@ -114,12 +169,12 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, fp8: bool) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(shape.width, shape.norm_eps)
-        self.attention = Attention(shape)
+        self.attention = Attention(shape, fp8)
         self.ffn_norm = RMSNorm(shape.width, shape.norm_eps)
-        self.ffn = FeedForward(shape)
+        self.ffn = FeedForward(shape, fp8)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cos, sin)
@@ -132,14 +187,15 @@ class Transformer(nn.Module):
     Training calls `hidden` and leaves the head to the loss, which needs it only where something is predicted.
     """
 
-    def __init__(self, shape: ModelShape, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, shape: ModelShape, dtype: torch.dtype = torch.float32, fp8: bool = False) -> None:
         super().__init__()
         self.shape = shape
         self.dtype = dtype
         self.embedding = nn.Embedding(shape.vocab_size, shape.width)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(Block(shape, fp8) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.width, shape.norm_eps)
         self.head = None if shape.tied else Linear(shape.width, shape.vocab_size)
+        self._rotations: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     @property
     def head_weight(self) -> Tensor:
@@ -148,12 +204,21 @@ class Transformer(nn.Module):
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """The last hidden states, normalised: (batch, length, width) in `dtype`."""
-        head_width = self.shape.width // self.shape.heads
-        cos, sin = rotary_table(tokens.size(1), head_width, self.shape.rope_theta, tokens.device)
+        return self.trunk(tokens, *self.rotation(tokens.size(1), tokens.device))
+
+    def trunk(self, tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """`hidden` with its rotary table given: what torch.compile makes one graph of."""
         x = self.embedding(tokens).to(self.dtype)
         for block in self.blocks:
             x = block(x, cos, sin)
         return self.norm(x)
+
+    def rotation(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The rotary table for sequences of `length`, computed once."""
+        key = (length, device)
+        if key not in self._rotations:
+            self._rotations[key] = rotary_table(length, self.shape.head_width, self.shape.rope_theta, device)
+        return self._rotations[key]
 
     def forward(self, tokens: Tensor) -> Tensor:
         hidden = self.hidden(tokens)
@@ -179,5 +244,4 @@ class Transformer(nn.Module):
     def count_parameters(self) -> dict[str, int]:
         """All parameters, and those that are neither embedding nor head."""
         every = sum(parameter.numel() for parameter in self.parameters())
-        outside = self.embedding.weight.numel() + (0 if self.head is None else self.head.weight.numel())
-        return {"all": every, "without_embeddings": every - outside}
+        return {"all": every, "without_embeddings": self.shape.block_parameters}

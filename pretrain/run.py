@@ -13,12 +13,13 @@ import torch
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.workspace import Workspace, redact
 from curate.pretrain import checkpoint as checkpoints
-from curate.pretrain.config import PretrainConfig
+from curate.pretrain.config import PretrainConfig, Training
 from curate.pretrain.data import Batches, Masking
 from curate.pretrain.evaluate import Held
 from curate.pretrain.log import RunLog
+from curate.pretrain.loss import Objective
 from curate.pretrain.model import ModelShape, Transformer
-from curate.pretrain.optim import make_optimizer
+from curate.pretrain.optim import make_optimizers
 from curate.pretrain.tokens import TokenSet
 
 MASK_NAMES = ("[MASK]", "<mask>", "<|mask|>")
@@ -31,8 +32,7 @@ class Run:
     """Everything that the training loop works on."""
 
     workspace: Workspace
-    config: PretrainConfig
-    """Resolved: nothing is left to the preset."""
+    config: Training
     progress: Progress
     device: torch.device
     data: Batches
@@ -40,7 +40,9 @@ class Run:
     tokenizer: bytes
     masking: Masking | None
     model: Transformer
-    optimizer: torch.optim.Optimizer
+    objective: Objective
+    """The model with its loss; compiled, where the configuration says so."""
+    optimizers: list[torch.optim.Optimizer]
     steps: int
     """Optimiser steps in the whole run."""
     state: dict[str, Any]
@@ -53,10 +55,9 @@ class Run:
     """The last validation."""
 
     @classmethod
-    def open(cls, workspace: Workspace, config: PretrainConfig, progress: Progress) -> Run:
+    def open(cls, workspace: Workspace, asked: PretrainConfig, progress: Progress) -> Run:
         """Reads what is needed of the mix and builds the model with its first weights."""
-        config = config.resolved()
-        assert config.sequence_length and config.batch_size
+        config = asked.resolved()
         device = _device(config)
         tokens = TokenSet(workspace)
         tokenizer = _read_tokenizer(workspace, tokens)
@@ -67,14 +68,16 @@ class Run:
         validation = TokenSet(workspace, "validation")
         held = Held(validation, config.eval_tokens) if validation.tokens else None
         vocab_size = tokens.vocab_size if masking is None else max(tokens.vocab_size, masking.mask + 1)
-        model = Transformer(ModelShape.of(config, vocab_size), _dtype(config, device))
+        model = Transformer(ModelShape.of(config, vocab_size), _dtype(config, device), fp8=config.dtype == "fp8")
         model.init_weights(config.seed)
         model.to(device)
         identity = {"sha256": tokens.sha256, "tokens": tokens.tokens}
         state = {"config": config.learning(), "model": asdict(model.shape), "data": identity}
+        compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+        objective = Objective(model, config.z_loss, config.loss_chunk, compiled)
         return cls(
             workspace, config, progress, device, data, held, tokenizer, masking,
-            model, make_optimizer(model, config), count_steps(config, data), state,
+            model, objective, make_optimizers(model, config, compiled), count_steps(config, data), state,
         )  # fmt: skip
 
     def resume(self) -> None:
@@ -84,7 +87,7 @@ class Run:
                 found = checkpoints.read_checkpoint(self.workspace, name)
                 checkpoints.refuse_other_run(found, self.state)
                 checkpoints.load_weights(self.workspace, found, self.model)
-                checkpoints.load_optimizer(self.workspace, found, self.model, self.optimizer)
+                checkpoints.load_optimizers(self.workspace, found, self.model, self.optimizers)
             except UsageError:
                 raise
             except CurateError as error:
@@ -109,13 +112,13 @@ class Run:
         """Writes a checkpoint of this step, the log up to it first, and removes the oldest."""
         log.sync()
         self.checkpoint = checkpoints.save_checkpoint(
-            self.workspace, self.step, self.model, self.optimizer, self.state, self.tokenizer
+            self.workspace, self.step, self.model, self.optimizers, self.state, self.tokenizer
         )
         checkpoints.prune_checkpoints(self.workspace, self.config.keep)
         self.progress({"event": "checkpoint", "line": f"checkpoint {self.checkpoint}", "path": self.checkpoint})
 
 
-def count_steps(config: PretrainConfig, data: Batches) -> int:
+def count_steps(config: Training, data: Batches) -> int:
     """Optimiser steps of a resolved configuration on this data, at least one."""
     if config.steps is not None:
         return config.steps
@@ -125,7 +128,7 @@ def count_steps(config: PretrainConfig, data: Batches) -> int:
     return max(1, round(config.epochs * data.windows / data.batch_size))
 
 
-def _device(config: PretrainConfig) -> torch.device:
+def _device(config: Training) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "pretrain.device is cuda, but this PyTorch finds no GPU: use auto or cpu, or install its CUDA build"
@@ -135,10 +138,10 @@ def _device(config: PretrainConfig) -> torch.device:
     return torch.device(config.device)
 
 
-def _dtype(config: PretrainConfig, device: torch.device) -> torch.dtype:
+def _dtype(config: Training, device: torch.device) -> torch.dtype:
     if config.dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    return torch.float32 if config.dtype == "float32" else torch.bfloat16
 
 
 def _read_tokenizer(workspace: Workspace, tokens: TokenSet) -> bytes:
@@ -153,7 +156,7 @@ def _read_tokenizer(workspace: Workspace, tokens: TokenSet) -> bytes:
     return data
 
 
-def _masking(config: PretrainConfig, tokens: TokenSet, tokenizer: bytes) -> Masking | None:
+def _masking(config: Training, tokens: TokenSet, tokenizer: bytes) -> Masking | None:
     """How a masked run corrupts its input. A tokenizer without a mask token gets one id more, after its last."""
     if config.objective == "causal":
         return None

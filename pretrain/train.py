@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import threading
@@ -9,19 +10,21 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curate.pipeline.errors import CurateError
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.config import PretrainConfig
-from curate.pretrain.data import Batch
+from curate.pretrain.data import Batch, Int64
 from curate.pretrain.evaluate import evaluate
 from curate.pretrain.log import LOG, RunLog, read_log
-from curate.pretrain.loss import predict
-from curate.pretrain.model import Transformer
+from curate.pretrain.loss import Objective
 from curate.pretrain.optim import learning_rate
 from curate.pretrain.run import Progress, Run
 from curate.pretrain.sample import text_sample
@@ -67,24 +70,20 @@ def pretrain(
 
 def train(run: Run, log: RunLog) -> None:
     """Runs the steps that are left. Losses are read back from the device every `log_every` steps, not at each."""
-    config, model, optimizer = run.config, run.model, run.optimizer
+    config, model = run.config, run.model
     _announce(run)
     meter = Meter(run, log)
-    with ThreadPoolExecutor(1) as loader, _signals() as asked:
-        ahead = loader.submit(run.data.batch, run.step)
+    with Loader(run) as loader, _attention(run), _no_garbage_collection(), _signals() as asked:
         while run.step < run.steps:
-            waited = time.perf_counter()
-            batch = ahead.result()
-            waited = time.perf_counter() - waited
-            ahead = loader.submit(run.data.batch, run.step + 1)
-
+            batch, waited = loader.next()
             lr = learning_rate(run.step, run.steps, config)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            loss = forward_backward(model, batch, config.micro_batch, config.z_loss)
+            loss = forward_backward(run.objective, batch, config.micro_batch)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in run.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             meter.add(run.step + 1, loss, norm, lr, waited)
             run.step += 1
 
@@ -103,28 +102,109 @@ def train(run: Run, log: RunLog) -> None:
                 raise Stopped(asked[0], run.step)
 
 
-def forward_backward(model: Transformer, batch: Batch, micro_batch: int | None, z_loss: float = 0.0) -> Tensor:
+def forward_backward(objective: Objective, batch: Loaded, micro_batch: int | None) -> Tensor:
     """Adds the gradient of the batch's mean objective to the parameters and gives its mean loss in nats, a scalar.
 
     Every pass is weighed by what it predicts, so the gradient does not depend on how the batch is divided.
     """
-    device = model.embedding.weight.device
-    total = torch.zeros((), device=device, dtype=torch.float32)
-    predicted = max(1, batch.predicted)
+    total = torch.zeros((), device=batch.inputs.device)
     rows = len(batch.inputs)
     for begin in range(0, rows, micro_batch or rows):
         part = slice(begin, begin + (micro_batch or rows))
-        inputs, targets = _to(device, batch.inputs[part]), _to(device, batch.targets[part])
-        positions = None if batch.positions is None else _to(device, batch.positions[part])
-        nats, penalty = predict(model, inputs, targets, positions, z_loss)
-        ((nats.sum() + penalty.sum()) / predicted).backward()
-        total += nats.detach().sum() / predicted
+        positions = None if batch.positions is None else batch.positions[part]
+        loss, nats = objective(batch.inputs[part], batch.targets[part], positions)
+        (loss / batch.predicted).backward()
+        total += nats / batch.predicted
     return total
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch on the device (`data.Batch`); `predicted`: targets that count in the whole of the step, at least 1."""
+
+    inputs: Tensor
+    targets: Tensor
+    positions: Tensor | None
+    predicted: int
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> Loaded:
+        """Copies to the device without waiting for it: 32 bits an id, from pinned memory."""
+
+        def moved(array: Int64) -> Tensor:
+            tensor = torch.from_numpy(array.astype(np.int32))
+            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+        positions = None if batch.positions is None else moved(batch.positions)
+        return cls(moved(batch.inputs), moved(batch.targets), positions, max(1, batch.predicted))
+
+
+class Loader:
+    """The batches from a run's step on, each made in a thread while the device works on the one before."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._step = run.step
+        self._thread = ThreadPoolExecutor(1, "loader")
+        self._ahead = self._thread.submit(self._load, self._step)
+
+    def next(self) -> tuple[Loaded, float]:
+        """The next batch, and the seconds for which it was waited."""
+        begin = time.perf_counter()
+        batch = self._ahead.result()
+        waited = time.perf_counter() - begin
+        self._step += 1
+        self._ahead = self._thread.submit(self._load, self._step)
+        return batch, waited
+
+    def _load(self, step: int) -> Loaded:
+        return Loaded.of(self._run.data.batch(step), self._run.device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+
+ATTENTION = {
+    "auto": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
+    "cudnn": [SDPBackend.CUDNN_ATTENTION],
+    "flash": [SDPBackend.FLASH_ATTENTION],
+    "math": [SDPBackend.MATH],
+}
+"""Kernels of attention by `PretrainConfig.attention`, tried in this order. cuDNN's is as fast as FlashAttention 3 on Hopper;
+older GPUs have Flash first."""
+
+
+@contextmanager
+def _attention(run: Run) -> Iterator[None]:
+    if run.device.type != "cuda":
+        yield
+        return
+    kernels = list(ATTENTION[run.config.attention])
+    if run.config.attention == "auto" and torch.cuda.get_device_capability(run.device) < (9, 0):
+        kernels.remove(SDPBackend.CUDNN_ATTENTION)
+    with sdpa_kernel(kernels, set_priority=True):
+        yield
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """The collector would look through every object of PyTorch again and again: tens of milliseconds at a time."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def validate(run: Run) -> dict[str, Any]:
     """Scores the validation documents, reports, and gives the line for the log."""
-    assert run.held is not None and run.config.sequence_length and run.config.micro_batch
+    assert run.held is not None
     run.held_scores = evaluate(
         run.model,
         run.held,
@@ -203,7 +283,6 @@ def _conclude(run: Run, log: RunLog) -> dict[str, Any]:
     from tokenizers import Tokenizer
 
     config = run.config
-    assert config.sequence_length
     if run.held is not None and not run.held_scores:
         validate(run)  # resumed after the last step: the log has this validation already
     log.sync()
@@ -284,8 +363,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _to(device: torch.device, array: Any) -> Tensor:
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

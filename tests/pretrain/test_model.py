@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from curate.pretrain.config import SIZES, PretrainConfig
 from curate.pretrain.data import Batch
-from curate.pretrain.loss import IGNORE, linear_cross_entropy, predict
-from curate.pretrain.model import ModelShape, RMSNorm, Transformer, rotary_table, rotate
-from curate.pretrain.train import forward_backward
+from curate.pretrain.loss import IGNORE, Objective, errors_of, linear_cross_entropy, predict, token_nats
+from curate.pretrain.model import Linear, ModelShape, RMSNorm, Transformer, rotary_table, rotate
+from curate.pretrain.train import Loaded, forward_backward
 
 SHAPE = ModelShape(vocab_size=61, layers=2, width=32, heads=4, kv_heads=2, ffn=48)
 
@@ -133,12 +134,71 @@ def test_weights_begin_as_the_seed_says():
     assert model.blocks[0].ffn.down.weight.std().item() == pytest.approx(0.02 / 2, rel=0.1)
 
 
+def plain(hidden, weight, targets, z_loss=0.0):
+    """(objective, nats) by torch's own cross-entropy, with the logits whole."""
+    logits = hidden @ weight.T
+    counted = targets != IGNORE
+    nats = torch.nn.functional.cross_entropy(logits[counted], targets[counted], reduction="sum")
+    return nats + z_loss * logits[counted].logsumexp(-1).square().sum(), nats
+
+
 def test_cross_entropy_is_the_negative_logarithm_of_the_chance_of_the_target():
     weight = torch.eye(3)
     hidden = torch.tensor([[math.log(2.0), 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
-    nats, penalty = linear_cross_entropy(hidden, weight, torch.tensor([0, 2, IGNORE]), z_loss=0.1)
-    assert nats.tolist() == pytest.approx([math.log(2), math.log(3), 0.0])
-    assert penalty.tolist() == pytest.approx([0.1 * math.log(4) ** 2, 0.1 * math.log(3) ** 2, 0.0])
+    targets = torch.tensor([0, 2, IGNORE])
+    assert token_nats(hidden, weight, targets, chunk=2).tolist() == pytest.approx([math.log(2), math.log(3), 0.0])
+    objective, nats = linear_cross_entropy(hidden, weight, targets, z_loss=0.1)
+    assert nats.item() == pytest.approx(math.log(6))
+    assert objective.item() == pytest.approx(math.log(6) + 0.1 * math.log(4) ** 2 + 0.1 * math.log(3) ** 2)
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 0.1])
+@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
+def test_the_gradient_of_the_chunked_loss_is_the_true_one_in_float64(chunk, z_loss):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(7, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+    weight = torch.randn(11, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+    targets = torch.tensor([0, 10, IGNORE, 3, 3, IGNORE, 5])
+
+    def objective(h, w):
+        return linear_cross_entropy(h, w, targets, z_loss, chunk)[0]
+
+    assert torch.autograd.gradcheck(objective, (hidden, weight))
+    ours, theirs = linear_cross_entropy(hidden, weight, targets, z_loss, chunk), plain(hidden, weight, targets, z_loss)
+    assert [value.item() for value in ours] == pytest.approx([value.item() for value in theirs], rel=1e-12)
+    for a, b in zip(
+        torch.autograd.grad(3 * ours[0], (hidden, weight)),
+        torch.autograd.grad(3 * theirs[0], (hidden, weight)),
+        strict=True,
+    ):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_the_logits_never_exist_whole():
+    sizes = []
+
+    def errors(logits, targets, z_loss):
+        sizes.append(logits.shape)
+        return errors_of(logits, targets, z_loss)
+
+    hidden, targets = torch.randn(10, 4, requires_grad=True), torch.randint(0, 6, (10,))
+    linear_cross_entropy(hidden, torch.randn(6, 4), targets, chunk=4, errors=errors)[0].backward()
+    assert sizes == [(4, 6), (4, 6), (2, 6)]
+
+
+def test_products_in_8_bits_stay_near_those_in_float32_forward_and_backward():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 16, 64, generator=generator).requires_grad_()
+    exact, low = Linear(64, 48), Linear(64, 48, fp8=True)
+    low.load_state_dict(exact.state_dict())
+    found = []
+    for layer, dtype in ((exact, torch.float32), (low, torch.bfloat16)):
+        y = layer(x.to(dtype))
+        gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+        found.append([y, *torch.autograd.grad(y, (x, layer.weight), gradient)])
+    for a, b in zip(*found, strict=True):
+        assert (a - b.float()).norm() / a.norm() < 0.06
+    assert not Linear(60, 48, fp8=True).fp8
 
 
 def test_masked_predictions_are_those_of_the_whole_sequence_at_the_positions():
@@ -146,7 +206,7 @@ def test_masked_predictions_are_those_of_the_whole_sequence_at_the_positions():
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 61, (3, 10), generator=generator)
     positions, targets = torch.tensor([[1, 4], [0, 9], [2, 0]]), torch.tensor([[7, 8], [9, 10], [11, IGNORE]])
-    nats, _ = predict(model, inputs, targets, positions)
+    nats = predict(model, inputs, targets, positions)
     chances = torch.log_softmax(model(inputs), dim=-1)
     for row in range(3):
         for column in range(2):
@@ -163,11 +223,11 @@ def test_the_gradient_does_not_depend_on_how_a_batch_is_divided(masked):
     targets[0] = IGNORE  # the passes then predict unequal numbers of tokens
     targets[1, 1:] = IGNORE
     positions = random.integers(0, 10, shape) if masked else None
-    batch = Batch(random.integers(0, 61, (6, 10)), targets, positions)
+    batch = Loaded.of(Batch(random.integers(0, 61, (6, 10)), targets, positions), torch.device("cpu"))
     found = []
     for micro_batch in (None, 1, 2, 4):
         model = made(causal=not masked)
-        loss = forward_backward(model, batch, micro_batch, z_loss=1e-3)
+        loss = forward_backward(Objective(model, z_loss=1e-3), batch, micro_batch)
         found.append([loss, *(parameter.grad for parameter in model.parameters())])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
@@ -182,7 +242,8 @@ def test_the_loss_of_a_batch_is_the_mean_over_what_it_predicts():
     batch = Batch(random.integers(0, 61, (2, 10)), targets)
     logits = model(torch.from_numpy(batch.inputs)).flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).flatten(), ignore_index=IGNORE)
-    assert forward_backward(model, batch, 1).item() == pytest.approx(expected.item(), rel=1e-5)
+    loaded = Loaded.of(batch, torch.device("cpu"))
+    assert forward_backward(Objective(model), loaded, 1).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_parameters_are_counted_with_and_without_the_embedding():
@@ -190,3 +251,16 @@ def test_parameters_are_counted_with_and_without_the_embedding():
     blocks = 2 * (32 * 64 + 32 * 32 + 3 * 32 * 48 + 2 * 32) + 32
     assert made().count_parameters() == {"all": blocks + 61 * 32, "without_embeddings": blocks}
     assert made(tied=False).count_parameters() == {"all": blocks + 2 * 61 * 32, "without_embeddings": blocks}
+
+
+@pytest.mark.parametrize("size", [name for name in SIZES if name not in ("1.3B", "llama")])
+def test_the_blocks_parameters_and_the_operations_of_a_token_follow_from_the_shape(size):
+    shape = ModelShape.of(PretrainConfig(size=size).resolved(), 50_257)
+    assert shape.vocab_size == 50_304
+    with torch.device("meta"):
+        model = Transformer(shape)
+    products = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "embedding" not in name)
+    products += shape.vocab_size * shape.width if shape.tied else 0
+    assert shape.flops_per_token(1024) == 6 * products + 12 * shape.layers * shape.width * 1024
+    outside = sum(p.numel() for name, p in model.named_parameters() if name.startswith(("embedding", "head")))
+    assert shape.block_parameters == sum(p.numel() for p in model.parameters()) - outside

@@ -21,10 +21,11 @@ from curate.pretrain import checkpoint as checkpoints
 from curate.pretrain.config import PretrainConfig
 from curate.pretrain.data import Batch, Masking, corrupted
 from curate.pretrain.log import RunLog, read_log
+from curate.pretrain.loss import Objective
 from curate.pretrain.model import ModelShape, Transformer
-from curate.pretrain.optim import make_optimizer
+from curate.pretrain.optim import make_optimizers
 from curate.pretrain.run import Run
-from curate.pretrain.train import Stopped, forward_backward, pretrain
+from curate.pretrain.train import Loaded, Stopped, forward_backward, pretrain
 
 SMALL = {
     "layers": 2, "width": 32, "heads": 2, "ffn": 64, "sequence_length": 32, "batch_size": 4, "micro_batch": 2,
@@ -157,7 +158,7 @@ def test_the_result_says_what_was_trained_and_how_well(undisturbed):
     assert result["train_loss"] < result["first_train_loss"] < math.log(257) + 0.2
     assert 0 < result["validation"]["bits_per_byte"] < 8.2
     assert set(result["validation"]["buckets"]) == {"sea", "land"}
-    assert result["parameters"]["all"] - result["parameters"]["without_embeddings"] == 257 * 32
+    assert result["parameters"]["all"] - result["parameters"]["without_embeddings"] == 320 * 32
     assert place.exists(f"{result['checkpoint']}/state.json")
     assert result["sample"]["text"]
     assert "device" not in result["config"]
@@ -196,7 +197,7 @@ def test_a_checkpoint_is_safetensors_and_json_and_can_be_used_alone(undisturbed)
         assert "blocks.0.attention.qkv.weight.exp_avg" in moments.keys()  # noqa: SIM118 (not a mapping)
     found = checkpoints.read_checkpoint(place, result["checkpoint"])
     model = checkpoints.load_model(place, found)
-    assert model(torch.zeros(1, 5, dtype=torch.long)).shape == (1, 5, 257)
+    assert model(torch.zeros(1, 5, dtype=torch.long)).shape == (1, 5, 320)
 
 
 def test_another_setting_is_refused_by_name_unless_it_does_not_change_the_learning(workspace):
@@ -294,14 +295,14 @@ def test_a_model_overfits_one_batch(objective):
     chosen = config(objective=objective, lr=0.01, weight_decay=0.0, width=64).resolved()
     model = Transformer(ModelShape.of(chosen, 61))
     model.init_weights(0)
-    optimizer = make_optimizer(model, chosen)
+    (optimizer,) = make_optimizers(model, chosen)
     random = np.random.default_rng(0)
     read = random.integers(0, 60, (4, 25))
     read[:, 0] = [0, 1, 2, 3]  # sequences that begin differently: nothing is left to guess
     batch = Batch(read[:, :-1], read[:, 1:]) if objective == "causal" else corrupted(read, Masking(60, 60), range(4), 0)
-    losses = []
+    loaded, losses = Loaded.of(batch, torch.device("cpu")), []
     for _ in range(100):
-        losses.append(forward_backward(model, batch, None).item())
+        losses.append(forward_backward(Objective(model), loaded, None).item())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -315,7 +316,7 @@ def test_a_masked_run_learns_goes_on_and_shows_what_it_filled_in(workspace):
         run(workspace, steps=6)
         run(workspace, **settings)
     result = pretrain(workspace, config(**settings), progress=lambda event: None, restart=True)
-    assert result["model"]["vocab_size"] == 258, "a tokenizer without a mask token gets an id more"
+    assert result["model"]["vocab_size"] == 320, "258, with the mask, in rows of 64"
     assert result["train_loss"] < result["first_train_loss"] - 1
     assert result["validation"]["bits_per_byte"] is None
     assert "[MASK]" in result["sample"]["masked"]
