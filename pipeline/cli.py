@@ -12,12 +12,12 @@ from curate.pipeline.commands_annotate import annotate
 from curate.pipeline.commands_classifier import classifier
 from curate.pipeline.commands_dedup import dedup
 from curate.pipeline.commands_filter import what_if
+from curate.pipeline.commands_pretrain import pretrain
 from curate.pipeline.commands_shipped import recipes, signals
-from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.errors import UsageError
 from curate.pipeline.options import (
     guarded,
     json_option,
-    print_json,
     recipe_option,
     say,
     set_option,
@@ -175,41 +175,7 @@ def mix(
     )
 
 
-@main.command()
-@workspace_option
-@recipe_option
-@set_option
-@click.option("--restart", is_flag=True, help="Throw an earlier training run of this workspace away first.")
-@json_option
-@guarded
-def pretrain(workspace: str, recipe: str | None, settings: tuple[str, ...], restart: bool, as_json: bool) -> None:
-    """Train a transformer on the mix."""
-    from curate.pipeline import session
-    from curate.pipeline.lock import driver_lock
-    from curate.pipeline.tables import printable
-    from curate.pipeline.workspace import Workspace
-
-    place = Workspace(workspace)
-    resolved = session.workspace_recipe(place, recipe, settings)
-    try:
-        from curate.pretrain.train import pretrain as train
-    except ImportError as error:
-        raise CurateError(f"curate pretrain needs PyTorch: pip install 'curate-web[train]' ({error})") from error
-
-    def show(facts: dict[str, Any]) -> None:
-        if as_json:
-            print_json({"event": "progress", **facts})
-        elif facts.get("line"):
-            click.echo("\n".join(printable(line) for line in facts["line"].splitlines()))
-
-    with driver_lock(place):
-        result = train(place, resolved.section("pretrain"), progress=show, restart=restart)
-    say(
-        as_json,
-        result,
-        f"pretrain: checkpoint in {workspace}/{result['checkpoint']}",
-        f"next: curate report --workspace {workspace}",
-    )
+main.add_command(pretrain)
 
 
 @main.command()

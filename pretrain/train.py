@@ -6,14 +6,10 @@ import gc
 import math
 import signal
 import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -21,10 +17,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from curate.pipeline.errors import CurateError
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.config import PretrainConfig
-from curate.pretrain.data import Batch, Int64
 from curate.pretrain.evaluate import evaluate
+from curate.pretrain.loader import Loaded, Loader
 from curate.pretrain.log import LOG, RunLog, read_log
 from curate.pretrain.loss import Objective
+from curate.pretrain.meter import Meter
 from curate.pretrain.optim import learning_rate
 from curate.pretrain.run import Progress, Run
 from curate.pretrain.sample import text_sample
@@ -118,55 +115,6 @@ def forward_backward(objective: Objective, batch: Loaded, micro_batch: int | Non
     return total
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A batch on the device (`data.Batch`); `predicted`: targets that count in the whole of the step, at least 1."""
-
-    inputs: Tensor
-    targets: Tensor
-    positions: Tensor | None
-    predicted: int
-
-    @classmethod
-    def of(cls, batch: Batch, device: torch.device) -> Loaded:
-        """Copies to the device without waiting for it: 32 bits an id, from pinned memory."""
-
-        def moved(array: Int64) -> Tensor:
-            tensor = torch.from_numpy(array.astype(np.int32))
-            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-        positions = None if batch.positions is None else moved(batch.positions)
-        return cls(moved(batch.inputs), moved(batch.targets), positions, max(1, batch.predicted))
-
-
-class Loader:
-    """The batches from a run's step on, each made in a thread while the device works on the one before."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._step = run.step
-        self._thread = ThreadPoolExecutor(1, "loader")
-        self._ahead = self._thread.submit(self._load, self._step)
-
-    def next(self) -> tuple[Loaded, float]:
-        """The next batch, and the seconds for which it was waited."""
-        begin = time.perf_counter()
-        batch = self._ahead.result()
-        waited = time.perf_counter() - begin
-        self._step += 1
-        self._ahead = self._thread.submit(self._load, self._step)
-        return batch, waited
-
-    def _load(self, step: int) -> Loaded:
-        return Loaded.of(self._run.data.batch(step), self._run.device)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
-
-
 ATTENTION = {
     "auto": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
     "cudnn": [SDPBackend.CUDNN_ATTENTION],
@@ -219,63 +167,6 @@ def validate(run: Run) -> dict[str, Any]:
     line = f"validation after step {run.step:,}: loss {loss:.4f}{shown}"
     run.progress({"event": "validation", "line": line} | entry)
     return entry
-
-
-class Meter:
-    """Gathers what the steps measured, and every so often reads it back, checks, logs and reports it."""
-
-    def __init__(self, run: Run, log: RunLog) -> None:
-        self.run = run
-        self.log = log
-        self.pending: list[tuple[int, float, float]] = []
-        self.losses: list[Tensor] = []
-        self.begin = time.perf_counter()
-
-    def add(self, step: int, loss: Tensor, norm: Tensor, lr: float, waited: float) -> None:
-        self.pending.append((step, lr, waited))
-        self.losses += [loss, norm.to(loss.dtype)]
-
-    def restart(self) -> None:
-        """Time from here on counts: what went before was not training."""
-        self.begin = time.perf_counter()
-
-    def flush(self) -> None:
-        """CurateError where a loss or a gradient is not finite, naming the step and the documents of its batch."""
-        if not self.pending:
-            return
-        values = torch.stack(self.losses).tolist()
-        seconds = max(time.perf_counter() - self.begin, 1e-9)
-        data, config = self.run.data, self.run.config
-        a_step = data.batch_size * data.length
-        rate = a_step * len(self.pending) / seconds
-        wait = sum(waited for _, _, waited in self.pending) / seconds
-        for (step, lr, _), loss, norm in zip(self.pending, values[::2], values[1::2], strict=True):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                self._stop(step, loss, norm)
-            entry = {"step": step, "tokens": step * a_step, "loss": loss, "grad_norm": norm, "lr": lr}
-            self.log.write(entry | {"tokens_per_second": round(rate, 1), "data_wait": round(min(wait, 1.0), 4)})
-        if step % config.log_every == 0 or step == self.run.steps:
-            line = f"step {step:,}/{self.run.steps:,}: loss {loss:.4f}, lr {lr:.2e}, {rate:,.0f} tokens/s"
-            self.run.progress(
-                {"event": "step", "line": line, "steps": self.run.steps, "tokens_per_second": rate} | entry
-            )
-        self.pending, self.losses = [], []
-        self.restart()
-
-    def _stop(self, step: int, loss: float, norm: float) -> None:
-        documents = self.run.data.documents(step - 1)
-        name = "pretrain/stopped.json"
-        self.run.workspace.write_json(
-            name, {"step": step, "loss": str(loss), "grad_norm": str(norm), "documents": documents}
-        )
-        shown = ", ".join(documents[:5]) + (
-            f" and {len(documents) - 5} more (all in {name})" if len(documents) > 5 else ""
-        )
-        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
-        raise CurateError(
-            f"step {step}: {what}; documents of its batch: {shown}. Nothing later than {self.run.checkpoint or 'step 0'} "
-            "was saved: try a lower pretrain.lr or float32, or look at these documents"
-        )
 
 
 def _conclude(run: Run, log: RunLog) -> dict[str, Any]:

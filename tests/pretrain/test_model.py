@@ -10,9 +10,10 @@ import torch
 
 from curate.pretrain.config import SIZES, PretrainConfig
 from curate.pretrain.data import Batch
+from curate.pretrain.loader import Loaded
 from curate.pretrain.loss import IGNORE, Objective, errors_of, linear_cross_entropy, predict, token_nats
 from curate.pretrain.model import Linear, ModelShape, RMSNorm, Transformer, rotary_table, rotate
-from curate.pretrain.train import Loaded, forward_backward
+from curate.pretrain.train import forward_backward
 
 SHAPE = ModelShape(vocab_size=61, layers=2, width=32, heads=4, kv_heads=2, ffn=48)
 

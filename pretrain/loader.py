@@ -1,0 +1,64 @@
+"""Batches on their way to the device: made and copied while it works on the one before."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curate.pretrain.data import Batch, Int64
+from curate.pretrain.run import Run
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch on the device (`data.Batch`); `predicted`: targets that count in the whole of the step, at least 1."""
+
+    inputs: Tensor
+    targets: Tensor
+    positions: Tensor | None
+    predicted: int
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> Loaded:
+        """Copies to the device without waiting for it: 32 bits an id, from pinned memory."""
+
+        def moved(array: Int64) -> Tensor:
+            tensor = torch.from_numpy(array.astype(np.int32))
+            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+        positions = None if batch.positions is None else moved(batch.positions)
+        return cls(moved(batch.inputs), moved(batch.targets), positions, max(1, batch.predicted))
+
+
+class Loader:
+    """The batches from a run's step on, each made in a thread while the device works on the one before."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._step = run.step
+        self._thread = ThreadPoolExecutor(1, "loader")
+        self._ahead = self._thread.submit(self._load, self._step)
+
+    def next(self) -> tuple[Loaded, float]:
+        """The next batch, and the seconds for which it was waited."""
+        begin = time.perf_counter()
+        batch = self._ahead.result()
+        waited = time.perf_counter() - begin
+        self._step += 1
+        self._ahead = self._thread.submit(self._load, self._step)
+        return batch, waited
+
+    def _load(self, step: int) -> Loaded:
+        return Loaded.of(self._run.data.batch(step), self._run.device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
