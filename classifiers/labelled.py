@@ -116,7 +116,7 @@ def _row(raw: Raw, columns: Columns, target: Target, need_label: bool) -> tuple[
     text = values.get("text")
     if not isinstance(text, str) or not text.strip():
         return "no text", None
-    label = _label(values.get("label")) if target == "labels" else _number(values.get("label"))
+    label = label_text(values.get("label")) if target == "labels" else _number(values.get("label"))
     if label is None:
         if need_label:
             return "no label" if target == "labels" else "no label that is a number", None
@@ -136,7 +136,7 @@ def _row(raw: Raw, columns: Columns, target: Target, need_label: bool) -> tuple[
     return "", Row(clean(text), label, group or "", text_of(values.get("language")) or "", weight, confidence)
 
 
-def _label(value: Any) -> str | None:
+def label_text(value: Any) -> str | None:
     """A label as text: a whole number without its `.0`, a truth value as JSON has it."""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -94,6 +94,9 @@ class MixConfig(Strict):
     """Tokens of held-out documents written at most; all stay out of training."""
     shard_tokens: int = Field(default=100_000_000, ge=1_000, le=2_000_000_000)
     """Tokens in an output file, to within a document; a worker holds one such file in memory."""
+    layout: Literal["shuffled", "by-bucket"] = "shuffled"
+    """How training documents lie in the output files: all shuffled, or shuffled within files that hold one bucket each, of
+    which `curate pretrain` makes any mixture (`pretrain.mixture`) without packing again."""
 
     @field_validator("by")
     @classmethod

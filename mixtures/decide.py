@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,20 +77,18 @@ def allocate(context: Context) -> Counts:
     budget = config.budget if config.budget is not None else sum(sizes)
     shares = weigh(pool.names, sizes, context.task.params["weights"])
     repeats, cut = draw(pool, targets(pool.names, sizes, shares, budget, config.max_repeats))
-    which, copy = arrange(pool.key, repeats, cut)
-    taken = pool.tokens[which]
-    if cut is not None:
-        taken[-1] = cut.tokens
+    which, copy, taken, segments = _order(pool, repeats, cut, config.layout)
     drawn = int(taken.sum(dtype=np.int64))
     if drawn != budget or int(repeats.max(initial=0)) > config.max_repeats:
         raise RuntimeError(f"mix: drew {drawn:,} tokens for a budget of {budget:,}")
     written = _validation(everything, config.validation_tokens)
-    with context.create("order") as order:
-        _write_copies(order, everything.rows, which, taken, copy)
-        _write_copies(order, everything.rows, written, pool.tokens[written], np.zeros(len(written), np.int16))
-    training = _files(taken, config.shard_tokens)
-    if cut is not None:
-        training["cut"][-1] = 1
+    with context.create("order") as output:
+        _write_copies(output, everything.rows, which, taken, copy)
+        _write_copies(output, everything.rows, written, pool.tokens[written], np.zeros(len(written), np.int16))
+    training = _files(taken, config.shard_tokens, segments)
+    if cut is not None:  # the cut copy is the last of its segment
+        ends = training["first"] + training["copies"]
+        training["cut"] = (which[ends - 1] == cut.document) & (taken[ends - 1] == cut.tokens)
     held = _files(pool.tokens[written], config.shard_tokens)
     held["first"] += len(which)
     for name, files in (("training", training), ("validation", held)):
@@ -105,6 +104,25 @@ def allocate(context: Context) -> Counts:
     counts = _count(everything, repeats)
     counts.seconds["allocate"] = time.perf_counter() - started
     return counts
+
+
+def _order(
+    pool: Pool, repeats: npt.NDArray[np.int16], cut: Cut | None, layout: str
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16], npt.NDArray[np.int32], Ints]:
+    """(documents, copies before each, tokens of each, where segments begin): the copies as they lie in the output files.
+
+    A segment is a bucket, or the whole; the cut copy, if there is one, is the last of its segment.
+    """
+    which, copy = arrange(pool.key, repeats, cut)
+    taken = pool.tokens[which]
+    if cut is not None:
+        taken[-1] = cut.tokens
+    if layout == "shuffled":
+        return which, copy, taken, np.zeros(1, np.int64)
+    buckets = pool.bucket[which]
+    order = np.argsort(buckets, kind="stable")
+    segments = np.searchsorted(buckets[order], np.unique(buckets))
+    return which[order], copy[order], taken[order], segments
 
 
 def _read(context: Context, validation: float) -> Everything:
@@ -179,9 +197,10 @@ def _write_copies(
         output.write(records.tobytes())
 
 
-def _files(taken: npt.NDArray[np.int32], shard_tokens: int) -> npt.NDArray[Any]:
-    """The output files that hold these copies; shape: one record a file."""
-    edges = shards(taken, shard_tokens)
+def _files(taken: npt.NDArray[np.int32], shard_tokens: int, segments: Sequence[int] | Ints = (0,)) -> npt.NDArray[Any]:
+    """The output files that hold these copies, none reaching over the beginning of a segment; shape: one record a file."""
+    bounds = pairwise([*segments, len(taken)])
+    edges = np.unique(np.concatenate([begin + shards(taken[begin:end], shard_tokens) for begin, end in bounds]))
     files = np.zeros(len(edges) - 1, FILE)
     files["first"], files["copies"] = edges[:-1], np.diff(edges)
     if len(files):

@@ -31,6 +31,7 @@ ENCODED = pa.schema(
         ("start", pa.int64()),
         ("tokens", pa.int32()),
         ("bytes", pa.int64()),
+        ("language", pa.string()),
         ("key", pa.uint64()),
         ("held", pa.uint64()),
     ]
@@ -118,7 +119,7 @@ def tokenize(context: Context) -> Counts:
     with context.open(context.input("docs")) as stream:
         check_columns(read_schema(stream), config.by, config.bins)
     dtype = token_dtype(encoder.vocab_size)
-    columns = list(dict.fromkeys(["id", "snapshot", "text", *top_columns(config.by)]))
+    columns = list(dict.fromkeys(["id", "snapshot", "text", "language", *top_columns(config.by)]))
     counts = Counts()
     start = 0
     with (
@@ -168,7 +169,15 @@ def _index(
         "start": pa.array(start + np.cumsum(sizes) - sizes),
         "tokens": pa.array(sizes.astype(np.int32)),
         "bytes": pc.fill_null(pc.binary_length(batch.column("text")), 0).cast(pa.int64()),
+        "language": _languages(batch),
         "key": pa.array(document_keys(ids, snapshots, seed)),
         "held": pa.array(id_keys(ids, seed)),
     }
     return pa.RecordBatch.from_arrays(list(columns.values()), schema=ENCODED)
+
+
+def _languages(batch: pa.RecordBatch) -> pa.Array:
+    """The documents' languages, empty where they are not known."""
+    if "language" not in batch.schema.names or pa.types.is_null(batch.schema.field("language").type):
+        return pa.array([""] * batch.num_rows, pa.string())
+    return pc.fill_null(batch.column("language").cast(pa.string()), "")

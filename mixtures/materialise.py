@@ -56,7 +56,7 @@ def pack(context: Context) -> Counts:
 def _gather(
     context: Context, order: npt.NDArray[Any], dtype: np.dtype[Any]
 ) -> tuple[npt.NDArray[Any], list[dict[str, Any]]]:
-    """The token ids of these copies one after another, and each copy's id, snapshot, bucket and bytes.
+    """The token ids of these copies one after another, and each copy's id, snapshot, bucket, language and bytes.
 
     Shards are read one at a time, each from its beginning to its end.
     """
@@ -82,7 +82,7 @@ def _gather(
 def _rows(stream: IO[bytes], wanted: Ints) -> Iterator[dict[str, Any]]:
     """These rows of an index (rising, possibly twice)."""
     first = done = 0
-    for batch in read_batches(stream, ["id", "snapshot", "bucket", "start", "bytes"]):
+    for batch in read_batches(stream, ["id", "snapshot", "bucket", "start", "bytes", "language"]):
         upto = int(np.searchsorted(wanted, first + batch.num_rows))
         yield from batch.take(pa.array(wanted[done:upto] - first)).to_pylist()
         first, done = first + batch.num_rows, upto
@@ -111,12 +111,15 @@ def finish(context: Context) -> Counts:
     }
     for file, index in zip(context.task.inputs["tokens"], context.task.inputs["index"], strict=True):
         folder, name = file.path.removesuffix(".bin").split("/")[-2:]
-        documents, size = _index_sums(context, index)
+        documents, size, buckets = _index_sums(context, index)
         tokens = file.size // dtype.itemsize
         part = parts[folder]
-        part["shards"].append(
-            {"name": f"{folder}/{name}", "tokens": tokens, "documents": documents, "sha256": file.fingerprint}
-        )
+        shard = {"name": f"{folder}/{name}", "tokens": tokens, "documents": documents, "sha256": file.fingerprint}
+        if config.layout == "by-bucket" and folder == "tokens":
+            if len(buckets) != 1:
+                raise CurateError(f"mix: {folder}/{name} holds documents of {len(buckets)} buckets: this is a bug")
+            shard["bucket"] = buckets.pop()
+        part["shards"].append(shard)
         for key, value in (("tokens", tokens), ("bytes", size), ("documents", documents)):
             part[key] += value
     if parts["tokens"]["tokens"] != summary["budget"]:
@@ -124,7 +127,7 @@ def finish(context: Context) -> Counts:
             f"mix: the files hold {parts['tokens']['tokens']:,} tokens, not the {summary['budget']:,} decided: this is a bug"
         )
     result = {
-        "schema_version": 1,
+        "schema_version": 2,
         "dtype": dtype.name,
         "vocab_size": encoder.vocab_size,
         "eos": encoder.eos,
@@ -139,11 +142,13 @@ def finish(context: Context) -> Counts:
     return Counts()
 
 
-def _index_sums(context: Context, file: File) -> tuple[int, int]:
-    """Documents and UTF-8 bytes of text of one output file."""
+def _index_sums(context: Context, file: File) -> tuple[int, int, set[str]]:
+    """Documents, UTF-8 bytes of text and buckets of one output file."""
     documents = size = 0
+    buckets: set[str] = set()
     with context.open(file) as stream:
-        for batch in read_batches(stream, ["bytes"]):
+        for batch in read_batches(stream, ["bytes", "bucket"]):
             documents += batch.num_rows
             size += int(batch.column("bytes").to_numpy().sum())
-    return documents, size
+            buckets.update(batch.column("bucket").unique().to_pylist())
+    return documents, size, buckets

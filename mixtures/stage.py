@@ -159,7 +159,7 @@ def _absolute(path: str) -> str:
 
 STAGE = Stage(
     name="mix",
-    version=2,
+    version=3,
     config=MixConfig,
     steps=(
         Step("sample", "curate.mixtures.encode:sample", _plan_sample, reads=("tokenizer",)),
@@ -170,10 +170,10 @@ STAGE = Stage(
             "curate.mixtures.decide:allocate",
             _plan_allocate,
             record_bearing=True,
-            reads=("budget", "weights", "max_repeats", "validation", "validation_tokens", "shard_tokens"),
+            reads=("budget", "weights", "max_repeats", "validation", "validation_tokens", "shard_tokens", "layout"),
         ),
         Step("pack", "curate.mixtures.materialise:pack", _plan_pack, reads=("tokenizer",)),
-        Step("finish", "curate.mixtures.materialise:finish", _plan_finish, reads=("tokenizer",)),
+        Step("finish", "curate.mixtures.materialise:finish", _plan_finish, reads=("tokenizer", "layout")),
     ),
     after="classify",
     disk=2.0,

@@ -8,10 +8,14 @@ from typing import Any
 
 import click
 
+from curate.pipeline.commands_adapt import finetune, predict
 from curate.pipeline.commands_annotate import annotate
 from curate.pipeline.commands_classifier import classifier
 from curate.pipeline.commands_dedup import dedup
+from curate.pipeline.commands_evaluate import evaluate
+from curate.pipeline.commands_export import export
 from curate.pipeline.commands_filter import what_if
+from curate.pipeline.commands_generate import generate
 from curate.pipeline.commands_pretrain import pretrain
 from curate.pipeline.commands_shipped import recipes, signals
 from curate.pipeline.errors import UsageError
@@ -176,6 +180,9 @@ def mix(
 
 
 main.add_command(pretrain)
+for _command in (generate, finetune, predict, export):
+    main.add_command(_command)
+main.add_command(evaluate)
 
 
 @main.command()

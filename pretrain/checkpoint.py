@@ -13,21 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.model import ModelShape, Transformer
+from curate.pretrain.parallel import ALONE, Ranks, local, spread_like
+from curate.pretrain.tensors import read_tensors, write_tensors
 
 FOLDER = "pretrain/checkpoints"
 MARKER = "state.json"
+WEIGHTS, MOMENTS = "model.safetensors", "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
@@ -46,29 +49,35 @@ def save_checkpoint(
     optimizers: Sequence[torch.optim.Optimizer],
     state: dict[str, Any],
     tokenizer: bytes,
+    folder: str = FOLDER,
+    ranks: Ranks = ALONE,
 ) -> str:
-    """Writes a checkpoint and gives its folder's name; killed at any moment, the ones before are still good."""
-    name = f"{FOLDER}/{step:08d}"
-    workspace.remove(f"{name}/{MARKER}")
-    weights = {key: value.detach().contiguous().cpu() for key, value in model.state_dict().items()}
-    moments = {key: value.detach().contiguous().cpu() for key, value in _moments(model, optimizers).items()}
-    files = {}
-    for file, data in (
-        ("model.safetensors", save(weights)),
-        ("optimizer.safetensors", save(moments)),
-        ("tokenizer.json", tokenizer),
-    ):
-        with workspace.create(f"{name}/{file}") as output:
-            output.write(data)
-        files[file] = {"bytes": output.size, "sha256": output.sha256}
-    workspace.write_json(f"{name}/{MARKER}", {"schema_version": 1, "step": step, "files": files} | state)
+    """Writes a checkpoint and gives its folder's name; killed at any moment, the ones before are still good.
+
+    All processes call it and the first one writes: whole tensors, whatever spreads the model over the processes, so that any
+    number of them goes on from it.
+    """
+    name = f"{folder}/{step:08d}"
+    ranks.on_first(lambda: workspace.remove(f"{name}/{MARKER}"))
+    files = {
+        WEIGHTS: write_tensors(workspace, f"{name}/{WEIGHTS}", model.state_dict(), ranks),
+        MOMENTS: write_tensors(workspace, f"{name}/{MOMENTS}", _moments(model, optimizers), ranks),
+    }
+
+    def finish() -> None:
+        with workspace.create(f"{name}/tokenizer.json") as output:
+            output.write(tokenizer)
+        files["tokenizer.json"] = {"bytes": output.size, "sha256": output.sha256}
+        workspace.write_json(f"{name}/{MARKER}", {"schema_version": 1, "step": step, "files": files} | state)
+
+    ranks.on_first(finish)
     return name
 
 
-def list_checkpoints(workspace: Workspace) -> list[str]:
+def list_checkpoints(workspace: Workspace, folder: str = FOLDER) -> list[str]:
     """Folders of the complete checkpoints, oldest step first."""
-    names = [name.rpartition("/") for name in workspace.list(FOLDER, MARKER)]
-    return [folder for folder, _, file in names if file == MARKER and folder.count("/") == 2]
+    names = [name.rpartition("/") for name in workspace.list(folder, MARKER)]
+    return [found for found, _, file in names if file == MARKER and found.rpartition("/")[0] == folder]
 
 
 def read_checkpoint(workspace: Workspace, name: str) -> Checkpoint:
@@ -84,17 +93,34 @@ def read_checkpoint(workspace: Workspace, name: str) -> Checkpoint:
 
 def load_weights(workspace: Workspace, checkpoint: Checkpoint, model: Transformer) -> None:
     """Puts a checkpoint's weights into the model; CurateError where the file is damaged."""
-    model.load_state_dict(load(_verified(workspace, checkpoint, "model.safetensors")))
+    with verified(workspace, checkpoint, WEIGHTS) as path:
+        put_weights(path, model)
 
 
-def load_optimizers(
-    workspace: Workspace, checkpoint: Checkpoint, model: Transformer, optimizers: Sequence[torch.optim.Optimizer]
+@torch.no_grad()
+def put_weights(path: Path, model: Transformer, ranks: Ranks = ALONE) -> None:
+    """Puts the weights of a file that the first process has into the model of every process."""
+    parameters = dict(model.named_parameters())
+    for name, value in read_tensors(path, ranks, model.embedding.weight.device):
+        if name not in parameters:
+            raise CurateError(f"{path}: the model has no weight {name!r}")
+        mine = parameters.pop(name)
+        local(mine).copy_(local(spread_like(value, mine)))
+    if parameters:
+        raise CurateError(f"{path} lacks {', '.join(parameters)}")
+
+
+def put_moments(
+    path: Path, model: Transformer, optimizers: Sequence[torch.optim.Optimizer], ranks: Ranks = ALONE
 ) -> None:
-    """Puts a checkpoint's moments into the optimisers; CurateError where the file is damaged."""
+    """Puts the moments of a file that the first process has into the optimisers of every process."""
+    parameters = dict(model.named_parameters())
     moments: dict[str, dict[str, Tensor]] = {}
-    for name, value in load(_verified(workspace, checkpoint, "optimizer.safetensors")).items():
+    for name, value in read_tensors(path, ranks, model.embedding.weight.device):
         parameter, _, moment = name.rpartition(".")
-        moments.setdefault(parameter, {})[moment] = value
+        like = parameters.get(parameter)
+        spread = value if like is None or like.shape != value.shape else spread_like(value, like)
+        moments.setdefault(parameter, {})[moment] = spread
     for optimizer in optimizers:
         names = enumerate(_names(model, optimizer))
         state = {number: moments[name] for number, name in names if name in moments}
@@ -108,13 +134,19 @@ def load_model(workspace: Workspace, checkpoint: Checkpoint, dtype: torch.dtype 
     return model
 
 
-def prune_checkpoints(workspace: Workspace, keep: int) -> None:
+def load_tokenizer(workspace: Workspace, checkpoint: Checkpoint) -> bytes:
+    """The tokenizer of a checkpoint, as JSON of the `tokenizers` library; CurateError where the file is damaged."""
+    with verified(workspace, checkpoint, "tokenizer.json") as path:
+        return path.read_bytes()
+
+
+def prune_checkpoints(workspace: Workspace, keep: int, folder: str = FOLDER) -> None:
     """Removes all but the newest complete checkpoints, and whatever is left of older ones; a marker goes first."""
-    complete = list_checkpoints(workspace)
+    complete = list_checkpoints(workspace, folder)
     kept = complete[-keep:]
     for name in complete[: -len(kept)] if kept else []:
         workspace.remove(f"{name}/{MARKER}")
-    for file in workspace.list(FOLDER):
+    for file in workspace.list(folder):
         if kept and file.rpartition("/")[0] < kept[0]:
             workspace.remove(file)
             if workspace.is_local:
@@ -125,14 +157,14 @@ def prune_checkpoints(workspace: Workspace, keep: int) -> None:
 def refuse_other_run(checkpoint: Checkpoint, state: dict[str, Any]) -> None:
     """UsageError that names what differs, unless a run with this state may go on from the checkpoint."""
     differences = []
-    for section in ("config", "model", "data"):
-        then, now = checkpoint.state.get(section, {}), state[section]
-        for name in sorted(then.keys() | now.keys()):
-            if then.get(name) != now.get(name):
-                label = {"config": f"pretrain.{name}", "model": f"the model's {name}", "data": f"the mix's {name}"}[
-                    section
-                ]
-                differences.append(f"{label} was {then.get(name)}, now {now.get(name)}")
+    labels = {"config": "pretrain.", "model": "the model's ", "data": "the mix's ", "finetune": "finetune's "}
+    for section, label in labels.items():
+        then, now = checkpoint.state.get(section, {}), state.get(section, {})
+        differences += [
+            f"{label}{name} was {then.get(name)}, now {now.get(name)}"
+            for name in sorted(then.keys() | now.keys())
+            if then.get(name) != now.get(name)
+        ]
     if differences:
         raise UsageError(
             f"{checkpoint.name} belongs to another run: {'; '.join(differences)}. "
@@ -140,16 +172,29 @@ def refuse_other_run(checkpoint: Checkpoint, state: dict[str, Any]) -> None:
         )
 
 
-def _verified(workspace: Workspace, checkpoint: Checkpoint, file: str) -> bytes:
+@contextlib.contextmanager
+def verified(workspace: Workspace, checkpoint: Checkpoint, file: str) -> Iterator[Path]:
+    """A file of a checkpoint on this machine's disk; CurateError where it is missing or damaged.
+
+    One of a workspace that is not local is copied to a temporary file, as long as the block lasts.
+    """
     name = f"{checkpoint.name}/{file}"
-    try:
-        with workspace.open(name) as stream:
-            data = stream.read()
-    except FileNotFoundError:
-        raise CurateError(f"{name} is missing") from None
-    if hashlib.sha256(data).hexdigest() != checkpoint.state["files"][file]["sha256"]:
-        raise CurateError(f"{name} is damaged: its checksum is not the one in {MARKER}")
-    return data
+    digest = hashlib.sha256()
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(workspace.open(name))
+        except FileNotFoundError:
+            raise CurateError(f"{name} is missing") from None
+        copy = None if workspace.is_local else stack.enter_context(tempfile.NamedTemporaryFile(prefix="curate-"))
+        while part := source.read(1 << 24):
+            digest.update(part)
+            if copy is not None:
+                copy.write(part)
+        if digest.hexdigest() != checkpoint.state["files"][file]["sha256"]:
+            raise CurateError(f"{name} is damaged: its checksum is not the one in {MARKER}")
+        if copy is not None:
+            copy.flush()
+        yield Path(workspace.path(name) if copy is None else copy.name)
 
 
 def _names(model: Transformer, optimizer: torch.optim.Optimizer) -> list[str]:

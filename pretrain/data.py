@@ -7,13 +7,15 @@ for single indices. So nothing is shuffled or stored, a mixture of any size star
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-from curate.pipeline.errors import UsageError
+from curate.pipeline.errors import UsageError, nearest
+from curate.pretrain.config import Training
 from curate.pretrain.loss import IGNORE
 from curate.pretrain.tokens import TokenSet
 
@@ -27,23 +29,27 @@ def key(*parts: int | str) -> Int64:
     return np.frombuffer(hashlib.sha512(repr(parts).encode()).digest(), dtype="<i8")
 
 
-def permute(index: Int64, size: int, words: Int64) -> Int64:
+def permute(index: Int64, size: int | Int64, words: Int64) -> Int64:
     """Where a keyed permutation of range(size) sends these indices, all within it.
 
-    A Feistel network of ROUNDS rounds over the next power of four, walked until the value lies inside (Black and Rogaway
-    2002, "Ciphers with arbitrary finite domains", method 2): less than four rounds of it on average.
+    `size` and `words` (last axis: a key's words) may differ between the indices. A Feistel network of ROUNDS rounds over the
+    next power of four, walked until the value lies inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains",
+    method 2): less than four rounds of it on average.
     """
-    half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
-    low = np.uint64((1 << int(half)) - 1)
-    value = np.asarray(index).astype(np.uint64)
-    keys = words.view(np.uint64)
+    value = np.array(index).astype(np.uint64)
+    bits = [max(1, (max(end - 1, 1).bit_length() + 1) // 2) for end in np.ravel(size).tolist()]
+    half = np.broadcast_to(np.array(bits, np.uint64).reshape(np.shape(size)), value.shape)
+    sizes = np.broadcast_to(np.asarray(size).astype(np.uint64), value.shape)
+    keys = np.broadcast_to(words.view(np.uint64), (*value.shape, words.shape[-1]))
     outside = np.ones(value.shape, dtype=bool)
     while outside.any():
-        left, right = value[outside] >> half, value[outside] & low
-        for word in keys[:ROUNDS]:
-            left, right = right, left ^ (_scramble(right + word) & low)
-        value[outside] = (left << half) | right
-        outside = value >= size
+        middle, own = half[outside], keys[outside]
+        low = (np.uint64(1) << middle) - np.uint64(1)
+        left, right = value[outside] >> middle, value[outside] & low
+        for number in range(ROUNDS):
+            left, right = right, left ^ (_scramble(right + own[:, number]) & low)
+        value[outside] = (left << middle) | right
+        outside = value >= sizes
     return value.astype(np.int64)
 
 
@@ -69,6 +75,11 @@ class Masking:
     def chosen(self, length: int) -> int:
         """How many tokens of a sequence are chosen: the same for each, so that shapes never change."""
         return max(1, round(self.fraction * length))
+
+    def predicted(self, sequences: Int64) -> int:
+        """How many tokens of some sequences, (count, length), are chosen: fewer where too few may be."""
+        free = (~np.isin(sequences, self.special)).sum(axis=1)
+        return int(np.minimum(free, self.chosen(sequences.shape[1])).sum())
 
     def corrupt(self, tokens: Int64, random: np.random.Generator) -> tuple[Int64, Int64, Int64]:
         """(inputs, positions, targets) of one sequence; where too few tokens may be chosen, the rest are IGNORE at 0."""
@@ -142,9 +153,206 @@ class Batches:
         numbers = np.arange(step * self.batch_size, (step + 1) * self.batch_size)[rows]
         return corrupted(read, self.masking, [int(number) for number in numbers], self.seed)
 
+    def predicted(self, step: int) -> int:
+        """Targets that count in the whole batch of a step, without making it."""
+        if self.masking is None:
+            return self.batch_size * self.length
+        read = np.stack([self.tokens.window(int(start), self.span) for start in self.starts(step)])
+        return self.masking.predicted(read.astype(np.int64))
+
     def documents(self, step: int) -> list[str]:
         """`snapshot id` of every document in the batch of a step."""
         return [f"{item.snapshot} {item.id}" for item in self.tokens.documents_in(self.starts(step), self.span)]
+
+
+class Mixture(Batches):
+    """The training data of a run of `steps` steps in which each bucket has its share, over a mix packed by bucket.
+
+    The run's windows are given to the buckets by largest remainder, so the shares are exact over the run; halving the run
+    again and again, with seeded and unbiased rounding, gives each step whole numbers that are within about one of its
+    shares. A bucket's windows are taken in a permuted order, all of them once before any comes again. Nothing is prepared or
+    stored, and any step is found in time that grows with the logarithm of the run. `weights`: at least 0, any scale.
+
+    Raises UsageError where the mix is not packed by bucket, has no such bucket, a bucket is shorter than a sequence, or is
+    gone through more than `max_repeats` times.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenSet,
+        weights: Mapping[str, float],
+        *,
+        length: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        masking: Masking | None = None,
+        max_repeats: float | None = None,
+    ) -> None:
+        super().__init__(tokens, length=length, batch_size=batch_size, seed=seed, masking=masking)
+        self.steps = steps
+        self.lanes = _lanes(tokens, weights, length, self.span)
+        self.windows = sum(lane.windows for lane in self.lanes)
+        """Windows in the buckets that have a share."""
+        self.counts = apportion([weights[lane.name] for lane in self.lanes], steps * batch_size)
+        """Windows that each of `lanes` gives to the run."""
+        if max_repeats is not None:
+            self._refuse_above(max_repeats)
+
+    @property
+    def passes(self) -> dict[str, float]:
+        """How often the run goes through each bucket that has a share."""
+        return {lane.name: count / lane.windows for lane, count in zip(self.lanes, self.counts.tolist(), strict=True)}
+
+    def composition(self, step: int) -> tuple[Int64, Int64]:
+        """Windows of each of `lanes` before a step and in it. After the last step the run begins again."""
+        again, inside = divmod(step, self.steps)
+        before, here = again * self.counts, self.counts.copy()
+        first, steps = 0, self.steps
+        while steps > 1:
+            half = steps // 2
+            part = _portion(here, half, steps, key("split", self.seed, again, first, steps))
+            if inside < first + half:
+                here, steps = part, half
+            else:
+                before, here = before + part, here - part
+                first, steps = first + half, steps - half
+        return before, here
+
+    def starts(self, step: int) -> Int64:
+        """The first token of every window of a step, shape (batch_size,)."""
+        before, here = self.composition(step)
+        lane = np.repeat(np.arange(len(here)), here)
+        rank = np.arange(self.batch_size) + np.repeat(before - (np.cumsum(here) - here), here)
+        rows = permute(np.arange(self.batch_size), self.batch_size, key("rows", self.seed, step))
+        return self._places(lane[rows], rank[rows])
+
+    def _places(self, lane: Int64, rank: Int64) -> Int64:
+        """Where the windows lie that are number `rank` of their bucket in the run."""
+        sizes = np.array([item.windows for item in self.lanes], dtype=np.int64)[lane]
+        epoch, inside = np.divmod(rank, sizes)
+        kinds, which = np.unique(np.stack([lane, epoch]), axis=1, return_inverse=True)
+        which = which.reshape(-1)
+        named = [(self.lanes[number], int(turn)) for number, turn in kinds.T]
+        words = np.stack([key("bucket", self.seed, item.name, turn) for item, turn in named])
+        window = permute(inside, sizes, words[which])
+        found = np.empty_like(window)
+        for kind, (item, turn) in enumerate(named):
+            own = which == kind
+            found[own] = item.places(window[own], self.length, key("shift", self.seed, item.name, turn))
+        return found
+
+    def _refuse_above(self, most: float) -> None:
+        pairs = list(zip(self.lanes, self.counts.tolist(), strict=True))
+        above = [
+            f"{lane.name} (wants {count * self.length:,} tokens, has {lane.windows * self.length:,}: "
+            f"{count / lane.windows:.2f} times)"
+            for lane, count in pairs
+            if count > most * lane.windows
+        ]
+        if not above:
+            return
+        total = int(self.counts.sum())
+        possible = min(int(most * lane.windows * total / count) for lane, count in pairs if count)
+        listed = ", ".join(above[:8]) + (f" and {len(above) - 8} more" if len(above) > 8 else "")
+        raise UsageError(
+            f"pretrain.mixture: a run of {total * self.length:,} tokens goes through some buckets more than "
+            f"pretrain.max_repeats = {most:g} times: {listed}. With these weights at most {possible * self.length:,} "
+            "tokens are possible: train on fewer, raise pretrain.max_repeats or weigh these buckets less"
+        )
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The windows of one bucket: they never reach beyond it."""
+
+    name: str
+    begins: Int64
+    """The first token of each of its ranges."""
+    upto: Int64
+    """Windows in the ranges up to and with each."""
+    spare: Int64
+    """Tokens that each range has beyond its windows."""
+
+    @property
+    def windows(self) -> int:
+        return int(self.upto[-1])
+
+    def places(self, window: Int64, length: int, words: Int64) -> Int64:
+        """The first tokens of windows by number; `words`: by how much they are shifted, as in `Batches.starts`."""
+        own = np.searchsorted(self.upto, window, side="right")
+        earlier = np.concatenate([[0], self.upto[:-1]])
+        shift = (words.view(np.uint64)[0] % (self.spare + 1).astype(np.uint64)).astype(np.int64)
+        return self.begins[own] + (window - earlier[own]) * length + shift[own]
+
+
+def _lanes(tokens: TokenSet, weights: Mapping[str, float], length: int, span: int) -> list[Lane]:
+    """The buckets with a weight above 0, by name."""
+    ranges = tokens.buckets()
+    for name in weights:
+        if name not in ranges:
+            raise UsageError(f"pretrain.mixture: the mix has no bucket {name!r}{nearest(name, tuple(ranges))}")
+    found = []
+    for name in sorted(name for name, weight in weights.items() if weight > 0):
+        edges = np.array(ranges[name], dtype=np.int64).reshape(-1, 2)
+        sizes = np.diff(edges, axis=1)[:, 0]
+        windows = np.maximum(sizes - (span - length), 0) // length
+        if not windows.sum():
+            raise UsageError(
+                f"pretrain.mixture: bucket {name!r} has {int(sizes.sum()):,} tokens, less than one sequence of {length}: "
+                "give it no weight, make a larger mix or set pretrain.sequence_length lower"
+            )
+        kept = windows > 0
+        spare = sizes - (span - length) - windows * length
+        found.append(Lane(name, edges[kept, 0], np.cumsum(windows[kept]), spare[kept]))
+    return found
+
+
+def apportion(weights: Sequence[float], total: int) -> Int64:
+    """Whole numbers in proportion to the weights that sum to `total`: the largest remainders are rounded up."""
+    exact = [Fraction(weight) for weight in weights]
+    wanted = [total * weight / sum(exact) for weight in exact]
+    counts = [int(value) for value in wanted]
+    by_rest = sorted(range(len(counts)), key=lambda index: (counts[index] - wanted[index], index))
+    for index in by_rest[: total - sum(counts)]:
+        counts[index] += 1
+    return np.array(counts, dtype=np.int64)
+
+
+def _portion(counts: Int64, part: int, whole: int, words: Int64) -> Int64:
+    """Of `counts` (summing to a multiple of `whole`) the share part / whole, each rounded up or down, their sum exact.
+
+    Which are rounded up is drawn by systematic sampling (Madow 1949): each as often as its fraction says.
+    """
+    floors, rest = np.divmod(counts * part, whole)
+    drawn = words.view(np.uint64)
+    order = np.argsort(_scramble(np.arange(len(counts), dtype=np.uint64) + drawn[0]), kind="stable")
+    reached = np.cumsum(rest[order]) + int(drawn[1] % np.uint64(whole))
+    floors[order] += np.diff(reached // whole, prepend=0)
+    return floors
+
+
+def open_data(config: Training, tokens: TokenSet, masking: Masking | None) -> Batches:
+    """The training data that a configuration asks for: the whole mix, or a mixture of its buckets."""
+    length, batch_size, seed = config.sequence_length, config.batch_size, config.seed
+    if config.mixture is None:
+        return Batches(tokens, length=length, batch_size=batch_size, seed=seed, masking=masking)
+    lanes = _lanes(tokens, config.mixture, length, length if masking else length + 1)
+    steps = count_steps(config, sum(lane.windows for lane in lanes))
+    return Mixture(
+        tokens, config.mixture, length=length, batch_size=batch_size, steps=steps, seed=seed, masking=masking,
+        max_repeats=config.max_repeats,
+    )  # fmt: skip
+
+
+def count_steps(config: Training, windows: int) -> int:
+    """Optimiser steps of a resolved configuration on data of so many windows, at least one."""
+    if config.steps is not None:
+        return config.steps
+    if config.tokens is not None:
+        return -(-config.tokens // (config.batch_size * config.sequence_length))
+    assert config.epochs is not None
+    return max(1, round(config.epochs * windows / config.batch_size))
 
 
 def corrupted(sequences: Int64, masking: Masking, numbers: Sequence[int], seed: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Validation: loss and bits per byte, over all and by bucket; a text sample."""
+"""Validation: loss and bits per byte, over all and by bucket, language and snapshot."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from curate.pretrain.tokens import TokenSet
 Rows = tuple[Int64, Batch]
 """Offsets in the set of what each target predicts (shape of the targets), and the batch."""
 
+GROUPS = {"buckets": "bucket", "languages": "language", "snapshots": "snapshot"}
+"""What validation is divided by: names in the scores, and the columns of the index."""
+
 
 class Held:
     """The validation documents that are scored: whole ones, from the beginning, up to about `limit` tokens.
@@ -26,24 +29,27 @@ class Held:
     """
 
     def __init__(self, tokens: TokenSet, limit: int) -> None:
-        counts, sizes, buckets = [], [], []
+        counts, sizes = [], []
+        groups: dict[str, list[str]] = {name: [] for name in GROUPS}
         total = 0
-        for batch in tokens.index(["tokens", "bytes", "bucket"]):
-            row = batch.to_pydict()
-            for count, size, bucket in zip(row["tokens"], row["bytes"], row["bucket"], strict=True):
+        for batch in tokens.index(["tokens", "bytes", *GROUPS.values()]):
+            missing = [""] * batch.num_rows
+            row = dict.fromkeys(GROUPS.values(), missing) | batch.to_pydict()
+            own = zip(*(row[column] for column in GROUPS.values()), strict=True)
+            for count, size, names in zip(row["tokens"], row["bytes"], own, strict=True):
                 if total >= limit:
                     break
                 counts.append(count)
                 sizes.append(size)
-                buckets.append(bucket or "")
+                for group, name in zip(GROUPS, names, strict=True):
+                    groups[group].append(name or "")
                 total += count
         self.set = tokens
         self.tokens = total
         self.bytes = np.asarray(sizes, dtype=np.int64)
         self.ends = np.cumsum(np.asarray(counts, dtype=np.int64))
-        self.names = sorted(set(buckets))
-        place = {name: number for number, name in enumerate(self.names)}
-        self.bucket = np.asarray([place[name] for name in buckets], dtype=np.int64)
+        self.groups = {group: _numbered(names) for group, names in groups.items()}
+        """The names in each of GROUPS, sorted, and each document's number among them."""
 
     def ids(self) -> Int64:
         """All ids, shape (tokens,)."""
@@ -56,47 +62,62 @@ class Held:
         return last & (ids == self.set.eos)
 
 
+def _numbered(names: list[str]) -> tuple[list[str], Int64]:
+    different = sorted(set(names))
+    place = {name: number for number, name in enumerate(different)}
+    return different, np.asarray([place[name] for name in names], dtype=np.int64)
+
+
 def causal_rows(ids: Int64, eos: int, length: int, rows: int) -> Iterator[Rows]:
-    """Every token as a target exactly once, in windows of `length`; the first is predicted from an end-of-text token."""
+    """Every token as a target exactly once, in windows of `length`; the first is predicted from an end-of-text token.
+
+    All batches have one shape, at most (rows, length): the last is filled up with targets that are IGNORE.
+    """
+    rows = max(1, min(rows, -(-len(ids) // length)))
     inputs = np.concatenate([[eos], ids[:-1]])
     for begin in range(0, len(ids), length * rows):
         part = slice(begin, begin + length * rows)
-        targets, sources, offsets = ids[part], inputs[part], np.arange(len(ids))[part]
-        missing = -len(targets) % length
-        if missing:
-            targets = np.concatenate([targets, np.full(missing, IGNORE)])
-            sources = np.concatenate([sources, np.full(missing, eos)])
-            offsets = np.concatenate([offsets, np.zeros(missing, dtype=np.int64)])
-        yield offsets.reshape(-1, length), Batch(sources.reshape(-1, length), targets.reshape(-1, length))
+        missing = (0, length * rows - len(ids[part]))
+        offsets = np.pad(np.arange(len(ids))[part], missing).reshape(rows, length)
+        targets = np.pad(ids[part], missing, constant_values=IGNORE).reshape(rows, length)
+        yield offsets, Batch(np.pad(inputs[part], missing, constant_values=eos).reshape(rows, length), targets)
 
 
 def masked_rows(ids: Int64, length: int, rows: int, masking: Masking, seed: int) -> Iterator[Rows]:
-    """Whole windows with some tokens masked, the same ones each time; a rest shorter than a window is left out."""
+    """Whole windows with some tokens masked, the same ones each time; a rest shorter than a window is left out.
+
+    All batches have one shape, as in `causal_rows`.
+    """
     length = min(length, len(ids))
     starts = np.arange(0, len(ids) - length + 1, length)
+    rows = max(1, min(rows, len(starts)))
     for begin in range(0, len(starts), rows):
         part = starts[begin : begin + rows]
         batch = corrupted(ids[part[:, None] + np.arange(length)], masking, [int(start) for start in part], seed)
         assert batch.positions is not None
-        yield part[:, None] + batch.positions, batch
+        missing = ((0, rows - len(part)), (0, 0))
+        targets = np.pad(batch.targets, missing, constant_values=IGNORE)
+        positions = np.pad(batch.positions, missing)
+        offsets = np.pad(part[:, None] + batch.positions, missing)
+        yield offsets, Batch(np.pad(batch.inputs, missing, mode="edge"), targets, positions)
 
 
 @torch.no_grad()
 def evaluate(
     model: Transformer, held: Held, *, length: int, rows: int, masking: Masking | None, seed: int
 ) -> dict[str, Any]:
-    """Validation `loss` (mean nats a predicted token) and, for a causal model, `bits_per_byte`, in all and by bucket.
+    """Validation `loss` (mean nats a predicted token) and, for a causal model, `bits_per_byte`: in all and by each of GROUPS.
 
     Bits per byte: nats of all tokens of text / ln 2 / their UTF-8 bytes as counted in the index. The end-of-text tokens
     are part of the loss and, as they stand for no bytes, not of the bits per byte. A masked model predicts some tokens
-    only, and these knowing what follows, so it has no bits per byte: None.
+    only, and these knowing what follows, so it has no bits per byte: None. What nothing is known of (languages, in a mix
+    without them) is not divided by: an empty dictionary.
     """
     ids = held.ids()
     text = ~held.ends_document(ids)
     device = model.embedding.weight.device
-    groups = len(held.names)
-    nats, count, text_nats = np.zeros(groups), np.zeros(groups, dtype=np.int64), np.zeros(groups)
-    causal = masking is None
+    documents = len(held.bytes)
+    nats, count, text_nats = np.zeros(documents), np.zeros(documents, dtype=np.int64), np.zeros(documents)
     if masking is None:
         stream = causal_rows(ids, held.set.eos, length, rows)
     else:
@@ -108,22 +129,25 @@ def evaluate(
         found = predict(model, inputs, targets, positions)
         counted = batch.targets != IGNORE
         value, offset = found.double().cpu().numpy()[counted], offsets[counted]
-        group = held.bucket[np.searchsorted(held.ends, offset, side="right")]
-        nats += np.bincount(group, value, groups)
-        count += np.bincount(group, minlength=groups)
-        text_nats += np.bincount(group, value * text[offset], groups)
+        own = np.searchsorted(held.ends, offset, side="right")
+        nats += np.bincount(own, value, documents)
+        count += np.bincount(own, minlength=documents)
+        text_nats += np.bincount(own, value * text[offset], documents)
     model.train()
-    size = np.bincount(held.bucket, held.bytes, groups)
-    buckets = {
-        name: _scores(nats[i], count[i], text_nats[i], size[i], causal) for i, name in enumerate(held.names) if count[i]
-    }
-    return _scores(nats.sum(), count.sum(), text_nats.sum(), size.sum(), causal) | {"buckets": buckets}
+    sums = np.stack([nats, count, text_nats, held.bytes])
+    scores = _scores(sums.sum(axis=1), masking is None)
+    for group, (names, number) in held.groups.items():
+        each = np.stack([np.bincount(number, row, len(names)) for row in sums], axis=1)
+        known = zip(names, each, strict=True) if any(names) else ()
+        scores[group] = {name: _scores(row, masking is None) for name, row in known if row[1]}
+    return scores
 
 
-def _scores(nats: float, count: int, text_nats: float, size: float, causal: bool) -> dict[str, Any]:
+def _scores(sums: npt.NDArray[np.float64], causal: bool) -> dict[str, Any]:
+    nats, count, text_nats, size = sums.tolist()
     return {
-        "loss": float(nats / count) if count else None,
-        "bits_per_byte": bits_per_byte(float(text_nats), int(size)) if causal and size else None,
+        "loss": nats / count if count else None,
+        "bits_per_byte": bits_per_byte(text_nats, int(size)) if causal and size else None,
         "tokens": int(count),
         "bytes": int(size),
     }

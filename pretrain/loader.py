@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from curate.pretrain.data import Batch, Int64
+from curate.pretrain.loss import IGNORE
 from curate.pretrain.run import Run
 
 
@@ -25,15 +26,19 @@ class Loaded:
     predicted: int
 
     @classmethod
-    def of(cls, batch: Batch, device: torch.device) -> Loaded:
-        """Copies to the device without waiting for it: 32 bits an id, from pinned memory."""
+    def of(cls, batch: Batch, device: torch.device, predicted: int | None = None) -> Loaded:
+        """Copies to the device without waiting for it: 32 bits an id, from pinned memory.
+
+        `predicted`: where the batch is a part of the step's, that of the whole.
+        """
 
         def moved(array: Int64) -> Tensor:
             tensor = torch.from_numpy(array.astype(np.int32))
             return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
         positions = None if batch.positions is None else moved(batch.positions)
-        return cls(moved(batch.inputs), moved(batch.targets), positions, max(1, batch.predicted))
+        predicted = batch.predicted if predicted is None else predicted
+        return cls(moved(batch.inputs), moved(batch.targets), positions, max(1, predicted))
 
 
 class Loader:
@@ -55,10 +60,26 @@ class Loader:
         return batch, waited
 
     def _load(self, step: int) -> Loaded:
-        return Loaded.of(self._run.data.batch(step), self._run.device)
+        data, ranks = self._run.data, self._run.ranks
+        if ranks.world == 1:
+            return Loaded.of(data.batch(step), self._run.device)
+        mine = data.batch(step, ranks.rows(data.batch_size))
+        rows = -(-data.batch_size // ranks.world)
+        return Loaded.of(filled(mine, rows), self._run.device, data.predicted(step))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._thread.shutdown(cancel_futures=True)
+
+
+def filled(batch: Batch, rows: int) -> Batch:
+    """A batch with rows added in which nothing is predicted: processes whose rows differ in number run the same passes."""
+    missing = rows - len(batch.inputs)
+    if not missing:
+        return batch
+    inputs, targets = (np.concatenate([part, part[:1].repeat(missing, 0)]) for part in (batch.inputs, batch.targets))
+    targets[-missing:] = IGNORE
+    positions = None if batch.positions is None else np.pad(batch.positions, ((0, missing), (0, 0)))
+    return Batch(inputs, targets, positions)

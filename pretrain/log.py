@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from curate.pipeline.errors import DiskFull, is_disk_full
 from curate.pipeline.workspace import Workspace
+from curate.pretrain.trackers import Tracker
 
 LOG = "pretrain/log.jsonl"
 
@@ -22,15 +23,20 @@ class RunLog:
 
     `sync` must be called before a checkpoint is marked complete: the log then always holds at least the steps up to the
     newest checkpoint, and what it holds beyond is cut off at resume. In a workspace that is not local, lines gather in a
-    temporary file that `sync` puts there whole.
+    temporary file that `sync` puts there whole. `trackers` (`trackers.open_trackers`) are told every line.
     """
 
-    def __init__(self, workspace: Workspace, step: int) -> None:
+    def __init__(self, workspace: Workspace, step: int, name: str = LOG) -> None:
         self._workspace = workspace
-        kept = b"".join(_lines_up_to(workspace, step))
-        workspace.write_bytes(LOG, kept)
+        self._name = name
+        self.trackers: list[Tracker] = []
+        found = list(_lines(workspace, name))
+        self.seen = max((number for number, _ in found), default=0)
+        """The last step that an earlier process logged, which may be one that is cut off."""
+        kept = b"".join(line for number, line in found if number <= step)
+        workspace.write_bytes(name, kept)
         self._closing = contextlib.ExitStack()
-        path = Path(workspace.path(LOG))
+        path = Path(workspace.path(name))
         self._local: Path | None = None
         if not workspace.is_local:
             folder = self._closing.enter_context(tempfile.TemporaryDirectory(prefix="curate-log-"))
@@ -43,13 +49,18 @@ class RunLog:
         with _named():
             self._stream.write((json.dumps(entry) + "\n").encode())
             self._stream.flush()
+            for tracker in self.trackers:
+                tracker.write(entry)
 
     def sync(self) -> None:
         """Makes the lines so far survive a crash of the machine."""
         with _named():
             os.fsync(self._stream.fileno())
         if self._local is not None:
-            self._workspace.write_bytes(LOG, self._local.read_bytes())
+            self._workspace.write_bytes(self._name, self._local.read_bytes())
+        with _named():
+            for tracker in self.trackers:
+                tracker.sync()
 
     def __enter__(self) -> Self:
         return self
@@ -57,30 +68,33 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing.close()
+        with self._closing:
+            for tracker in self.trackers:
+                with _named() if error is None else contextlib.suppress(OSError):
+                    tracker.close(failed=error is not None)
 
 
-def read_log(workspace: Workspace) -> list[dict[str, Any]]:
+def read_log(workspace: Workspace, name: str = LOG) -> list[dict[str, Any]]:
     """The log's entries in order: those of optimiser steps have `loss`, the others `validation`: {loss, bits_per_byte}."""
     try:
-        with workspace.open(LOG) as stream:
+        with workspace.open(name) as stream:
             return [json.loads(line) for line in stream if line.endswith(b"\n")]
     except FileNotFoundError:
         return []
 
 
-def _lines_up_to(workspace: Workspace, step: int) -> list[bytes]:
-    kept = []
-    if workspace.exists(LOG):
-        with workspace.open(LOG) as stream:
-            for line in stream:
-                # A line that a crash cut short, or filled with zeros, is always later than the last checkpoint.
-                try:
-                    if line.endswith(b"\n") and json.loads(line)["step"] <= step:
-                        kept.append(line)
-                except (ValueError, KeyError, TypeError):
-                    continue
-    return kept
+def _lines(workspace: Workspace, name: str) -> Iterator[tuple[int, bytes]]:
+    """The lines that are whole, with their steps."""
+    if not workspace.exists(name):
+        return
+    with workspace.open(name) as stream:
+        for line in stream:
+            # A line that a crash cut short, or filled with zeros, is always later than the last checkpoint.
+            try:
+                if line.endswith(b"\n"):
+                    yield int(json.loads(line)["step"]), line
+            except (ValueError, KeyError, TypeError):
+                continue
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ have `dtype`, to which each layer casts its weight as it is used: there is no au
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +139,21 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
 
 
+class KeyValues:
+    """What one block has computed of the tokens read so far, with room for `capacity` of them: for generating text."""
+
+    def __init__(self, shape: ModelShape, rows: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._room = torch.empty((2, rows, shape.kv_heads, capacity, shape.head_width), dtype=dtype, device=device)
+        self.used = 0
+
+    def add(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all tokens, these last; shapes (rows, kv_heads, tokens, head_width)."""
+        begin, self.used = self.used, self.used + keys.size(2)
+        self._room[0, :, :, begin : self.used] = keys
+        self._room[1, :, :, begin : self.used] = values
+        return self._room[0, :, :, : self.used], self._room[1, :, :, : self.used]
+
+
 class Attention(nn.Module):
     def __init__(self, shape: ModelShape, fp8: bool) -> None:
         super().__init__()
@@ -146,12 +162,17 @@ class Attention(nn.Module):
         self.qkv = Linear(shape.width, (shape.heads + 2 * shape.kv_heads) * self.head_width, fp8)
         self.out = Linear(shape.heads * self.head_width, shape.width, fp8)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None, memory: KeyValues | None = None
+    ) -> Tensor:
         batch, length, _ = x.shape
         heads = self.qkv(x).view(batch, length, -1, self.head_width).transpose(1, 2)
         q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, enable_gqa=self.kv_heads != self.heads)
+        if memory is not None:
+            k, v = memory.add(k, v)
+        causal = self.causal and mask is None
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=self.kv_heads != self.heads)
         return self.out(y.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -176,8 +197,10 @@ class Block(nn.Module):
         self.ffn_norm = RMSNorm(shape.width, shape.norm_eps)
         self.ffn = FeedForward(shape, fp8)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), cos, sin)
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None, memory: KeyValues | None = None
+    ) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), cos, sin, mask, memory)
         return x + self.ffn(self.ffn_norm(x))
 
 
@@ -195,7 +218,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(shape, fp8) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.width, shape.norm_eps)
         self.head = None if shape.tied else Linear(shape.width, shape.vocab_size)
-        self._rotations: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
+        self._rotations: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @property
     def head_weight(self) -> Tensor:
@@ -206,19 +229,30 @@ class Transformer(nn.Module):
         """The last hidden states, normalised: (batch, length, width) in `dtype`."""
         return self.trunk(tokens, *self.rotation(tokens.size(1), tokens.device))
 
-    def trunk(self, tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """`hidden` with its rotary table given: what torch.compile makes one graph of."""
+    def trunk(
+        self,
+        tokens: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None = None,
+        memory: Sequence[KeyValues | None] | None = None,
+    ) -> Tensor:
+        """`hidden` with its rotary table given: what torch.compile makes one graph of.
+
+        `mask` says which tokens each sees, (batch, 1, length or 1, all tokens), in place of the objective's own rule; with
+        `memory`, one a block, the tokens follow those read before.
+        """
         x = self.embedding(tokens).to(self.dtype)
-        for block in self.blocks:
-            x = block(x, cos, sin)
+        for block, kept in zip(self.blocks, memory or [None] * len(self.blocks), strict=True):
+            x = block(x, cos, sin, mask, kept)
         return self.norm(x)
 
     def rotation(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The rotary table for sequences of `length`, computed once."""
-        key = (length, device)
-        if key not in self._rotations:
-            self._rotations[key] = rotary_table(length, self.shape.head_width, self.shape.rope_theta, device)
-        return self._rotations[key]
+        """The rotary table for sequences of `length`: the beginning of the longest that was computed."""
+        if device not in self._rotations or len(self._rotations[device][0]) < length:
+            self._rotations[device] = rotary_table(length, self.shape.head_width, self.shape.rope_theta, device)
+        cos, sin = self._rotations[device]
+        return cos[:length], sin[:length]
 
     def forward(self, tokens: Tensor) -> Tensor:
         hidden = self.hidden(tokens)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from curate.pretrain.config import Training
 from curate.pretrain.model import Transformer
+from curate.pretrain.parallel import full, spread_like
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
@@ -62,6 +63,7 @@ class Muon(torch.optim.Optimizer):
         assert closure is None, "not evaluated again"
         for group in self.param_groups:
             pieces: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+            spread: list[tuple[Tensor, Tensor]] = []
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
@@ -69,16 +71,22 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(momentum, group["momentum"])
+                update, target = full(parameter.grad.lerp(momentum, group["momentum"])), parameter
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                if hasattr(parameter, "placements"):
+                    # Every process gathers the whole update, and keeps its part of what is made of it.
+                    target = torch.zeros_like(update)
+                    spread.append((parameter, target))
                 rows = self._parts[parameter]
-                for weight, piece in zip(parameter.split(rows), update.split(rows), strict=True):
+                for weight, piece in zip(target.split(rows), update.split(rows), strict=True):
                     pieces.setdefault(piece.shape, []).append((weight, piece))
             for shape, found in pieces.items():
                 updates = self._orthogonalise(torch.stack([piece for _, piece in found]).to(self._dtype))
                 size = 0.2 * math.sqrt(max(shape))
                 for (weight, _), update in zip(found, updates, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
                     weight.add_(update.to(weight.dtype), alpha=-group["lr"] * size)
+            for parameter, change in spread:
+                parameter.add_(spread_like(change, parameter))
 
 
 class BertAdam(torch.optim.Optimizer):
@@ -112,14 +120,15 @@ class BertAdam(torch.optim.Optimizer):
 
 
 def make_optimizers(model: Transformer, config: Training, compiled: bool = False) -> list[torch.optim.Optimizer]:
-    """The optimisers that `config` asks for; every parameter is in exactly one group of one of them.
+    """The optimisers that `config` asks for; every parameter that learns is in exactly one group of one of them.
 
     Weight decay falls on matrices and embeddings only. With Muon, AdamW has the embedding, the head and the gains.
     """
     betas = (config.beta1, config.beta2)
     matrices = _matrices(model) if config.optimizer == "muon" else []
     taken = {id(parameter) for parameter, _ in matrices}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    rest = [parameter for parameter in learning if id(parameter) not in taken]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
@@ -142,7 +151,7 @@ def make_optimizers(model: Transformer, config: Training, compiled: bool = False
             )
         )
     grouped = [id(p) for optimizer in found for group in optimizer.param_groups for p in group["params"]]
-    assert sorted(grouped) == sorted(map(id, model.parameters())), "every parameter belongs to exactly one group"
+    assert sorted(grouped) == sorted(map(id, learning)), "every parameter belongs to exactly one group"
     return found
 
 
@@ -154,7 +163,7 @@ def _matrices(model: Transformer) -> list[tuple[nn.Parameter, list[int]]]:
     return [
         (parameter, merged.get(name.split(".")[-2], [parameter.size(0)]))
         for name, parameter in model.blocks.named_parameters()
-        if parameter.ndim == 2
+        if parameter.ndim == 2 and parameter.requires_grad
     ]
 
 

@@ -7,8 +7,8 @@ In the workspace (and the same two files a shard below `mix/validation/`):
     mix/tokens/<shard>.idx.parquet      one row a document, in the same order (`INDEX`)
 
 Documents follow one another, each ended by the end-of-text token; the last one may be cut short by the budget. Shards
-follow each other without a gap: token `n` of the set is token `n - tokens of the shards before` of its shard. This
-module needs NumPy and Arrow only.
+follow each other without a gap: token `n` of the set is token `n - tokens of the shards before` of its shard. In a mix
+packed by bucket each training shard holds one bucket and names it. This module needs NumPy and Arrow only.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ INDEX = pa.schema(
         ("bytes", pa.int64()),
         ("bucket", pa.string()),
         ("repeat", pa.int32()),
+        ("language", pa.string()),
     ]
 )
 """One row a document. `start`: offset in tokens within the shard. `tokens`: with its end-of-text token. `bytes`: UTF-8
 bytes of the text that these tokens stand for (the end-of-text token stands for none). `repeat`: 0 the first time the
-document is in the mix, 1 the second, and so on."""
+document is in the mix, 1 the second, and so on. `language`: of the document, empty where it is not known; mixes of schema
+version 1 have no such column."""
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -59,6 +61,8 @@ class ShardJson(BaseModel):
     documents: int = Field(ge=0)
     sha256: str
     """Of the `.bin` file."""
+    bucket: str | None = None
+    """Of all its documents, where the mix is packed by bucket."""
 
 
 class PartJson(BaseModel):
@@ -80,7 +84,8 @@ class TokenizerJson(BaseModel):
 class TokensJson(PartJson):
     """`mix/tokens.json`; keys that are not named here are left to whoever wrote them."""
 
-    schema_version: int = 1
+    schema_version: int = 2
+    """2: the index has languages."""
     dtype: str = Field(pattern="^uint(16|32)$")
     vocab_size: int = Field(ge=2)
     eos: int = Field(ge=0)
@@ -104,6 +109,7 @@ class Document(BaseModel):
     start: int
     tokens: int
     bytes: int
+    language: str = ""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -135,7 +141,15 @@ class TokenWriter:
         self._rows: list[dict[str, Any]] = []
 
     def add(
-        self, tokens: npt.ArrayLike, *, id: str, snapshot: str, bytes: int, bucket: str = "", repeat: int = 0
+        self,
+        tokens: npt.ArrayLike,
+        *,
+        id: str,
+        snapshot: str,
+        bytes: int,
+        bucket: str = "",
+        repeat: int = 0,
+        language: str = "",
     ) -> None:
         """Appends a document: its ids, the end-of-text token among them (unless the budget cuts it short).
 
@@ -157,6 +171,7 @@ class TokenWriter:
                 "bytes": bytes,
                 "bucket": bucket,
                 "repeat": repeat,
+                "language": language,
             }
         )
         self.tokens += ids.size
@@ -174,9 +189,10 @@ class TokenWriter:
         self._flush()
         self._table.close()
 
-    def entry(self, name: str, sha256: str) -> dict[str, Any]:
-        """This shard's entry in `tokens.json`; `sha256` is that of the token file."""
-        return ShardJson(name=name, tokens=self.tokens, documents=self.documents, sha256=sha256).model_dump()
+    def entry(self, name: str, sha256: str, bucket: str | None = None) -> dict[str, Any]:
+        """This shard's entry in `tokens.json`; `sha256` is that of the token file, `bucket` that of every document."""
+        shard = ShardJson(name=name, tokens=self.tokens, documents=self.documents, sha256=sha256, bucket=bucket)
+        return shard.model_dump(exclude_none=True)
 
 
 def read_tokens_json(workspace: Workspace) -> TokensJson:
@@ -190,9 +206,9 @@ def read_tokens_json(workspace: Workspace) -> TokensJson:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{MANIFEST}: {key}: {first['msg']}: run `curate mix` again") from None
-    if found.schema_version != 1:
+    if found.schema_version not in (1, 2):
         raise UsageError(
-            f"{MANIFEST} has schema version {found.schema_version}, this program reads 1: run `curate mix` again"
+            f"{MANIFEST} has schema version {found.schema_version}, this program reads 1 and 2: run `curate mix` again"
         )
     if np.dtype(found.dtype).newbyteorder("<") != token_dtype(found.vocab_size) and found.dtype == "uint16":
         raise UsageError(
@@ -211,7 +227,10 @@ def read_tokens_json(workspace: Workspace) -> TokensJson:
 def read_index(
     workspace: Workspace, shards: Sequence[ShardJson], columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The index of these shards in order, batch by batch; `start` counts within each shard, as in the files."""
+    """The index of these shards in order, batch by batch; `start` counts within each shard, as in the files.
+
+    A column that the mix does not have, being older, is left out.
+    """
     for shard in shards:
         with workspace.open(f"mix/{shard.name}.idx.parquet") as stream:
             yield from read_batches(stream, columns)
@@ -252,6 +271,27 @@ class TokenSet:
         """Identity of the ids and their order, wherever the files lie."""
         shards = [[shard.tokens, shard.sha256] for shard in self.shards]
         return digest({"dtype": self.json.dtype, "vocab_size": self.vocab_size, "eos": self.eos, "shards": shards})
+
+    def buckets(self) -> dict[str, list[tuple[int, int]]]:
+        """Where each bucket's tokens lie, as ranges (first, after the last) of the set, in order.
+
+        Shards of one bucket that follow each other make one range. Raises UsageError, saying what to do, where a shard
+        holds several buckets.
+        """
+        found: dict[str, list[tuple[int, int]]] = {}
+        for number, shard in enumerate(self.shards):
+            if shard.bucket is None:
+                raise UsageError(
+                    f"mix/{shard.name} does not say which bucket it holds: this mix is not packed by bucket. Make one that is "
+                    "with `curate mix --set mix.layout=by-bucket`"
+                )
+            begin, end = self._begin(number), int(self._ends[number])
+            ranges = found.setdefault(shard.bucket, [])
+            if ranges and ranges[-1][1] == begin:
+                begin = ranges.pop()[0]
+            if end > begin:
+                ranges.append((begin, end))
+        return found
 
     def window(self, start: int, length: int) -> Tokens:
         """Ids `start` to `start + length`, across shard borders; a copy in the file's type, shape (length,).

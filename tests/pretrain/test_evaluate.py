@@ -26,9 +26,17 @@ class Bigram(torch.nn.Module):
         super().__init__()
         self.embedding = torch.nn.Embedding(len(chances), 1)
         self.head_weight = torch.tensor(chances, dtype=torch.float64).log().float().T
+        self.shape = ModelShape(len(chances), layers=0, width=2, heads=1, kv_heads=1, ffn=1)
+        self.dtype = torch.float32
 
     def hidden(self, tokens):
         return torch.nn.functional.one_hot(tokens, self.head_weight.size(0)).float()
+
+    def trunk(self, tokens, cos, sin, mask, memory):
+        return self.hidden(tokens)
+
+    def rotation(self, length, device):
+        return torch.ones(length, 1), torch.zeros(length, 1)
 
     def forward(self, tokens):
         return self.hidden(tokens) @ self.head_weight.T

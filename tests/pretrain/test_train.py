@@ -23,6 +23,7 @@ from curate.pretrain.data import Batch, Masking, corrupted
 from curate.pretrain.loader import Loaded
 from curate.pretrain.log import RunLog, read_log
 from curate.pretrain.loss import Objective
+from curate.pretrain.meter import MEASURED
 from curate.pretrain.model import ModelShape, Transformer
 from curate.pretrain.optim import make_optimizers
 from curate.pretrain.run import Run
@@ -52,7 +53,7 @@ def run(workspace, **changes):
 def learnt(workspace):
     """What of the log does not depend on how fast the machine is."""
     return [
-        {key: value for key, value in entry.items() if key not in ("tokens_per_second", "data_wait")}
+        {key: value for key, value in entry.items() if key not in MEASURED}
         for entry in read_log(workspace)
     ]
 
