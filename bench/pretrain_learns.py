@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -207,13 +208,13 @@ def summary(finals: list[dict[str, Any]]) -> dict[str, Any]:
         "falls_at_every_validation": all(
             before["bits_per_byte"] > after["bits_per_byte"]
             for run in finals
-            for before, after in zip(run["curve"], run["curve"][1:], strict=False)
+            for before, after in pairwise(run["curve"])
         ),
     }
 
 
 def _step_at(curve: list[dict[str, Any]], wanted: float) -> int | None:
-    for before, after in zip(curve, curve[1:], strict=False):
+    for before, after in pairwise(curve):
         if after["bits_per_byte"] <= wanted:
             share = (before["bits_per_byte"] - wanted) / (before["bits_per_byte"] - after["bits_per_byte"])
             return round(before["step"] + max(share, 0.0) * (after["step"] - before["step"]))

@@ -17,6 +17,7 @@ from curate.pipeline.commands_export import export
 from curate.pipeline.commands_filter import what_if
 from curate.pipeline.commands_generate import generate
 from curate.pipeline.commands_pretrain import pretrain
+from curate.pipeline.commands_scaling import scaling
 from curate.pipeline.commands_shipped import recipes, signals
 from curate.pipeline.errors import UsageError
 from curate.pipeline.options import (
@@ -183,6 +184,7 @@ main.add_command(pretrain)
 for _command in (generate, finetune, predict, export):
     main.add_command(_command)
 main.add_command(evaluate)
+main.add_command(scaling)
 
 
 @main.command()

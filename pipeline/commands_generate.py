@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from curate.pipeline.commands_export import checkpoint_option
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.options import guarded, json_option, print_json, workspace_option
+
+if TYPE_CHECKING:
+    from curate.pretrain.examples import Template
 
 
 @click.command()
@@ -56,6 +58,7 @@ def generate(
     from curate.pipeline.workspace import Workspace
 
     try:
+        from curate.pretrain.examples import SEPARATOR
         from curate.pretrain.sample import Sampling
         from curate.pretrain.trained import open_trained
         from curate.pretrain.write import Writing, fill_masks, write
@@ -67,29 +70,31 @@ def generate(
     asked = _prompts(prompts, prompt_file)
     trained = open_trained(Workspace(workspace), checkpoint, device)
     if trained.mask is not None and trained.task is None:
-        for facts in (fill_masks(trained, prompt) for prompt in asked):
-            _show_filled(facts, as_json)
+        for filled in [fill_masks(trained, prompt) for prompt in asked]:
+            _show_filled(filled, as_json)
         return
     shots = _examples(examples) if examples else []
-    own = None if raw else template or trained.finetune.get("template")
-    rendered, stops = _rendered(asked, shots, own), tuple(item.replace("\\n", "\n") for item in stop)
-    if shots:
-        from curate.pretrain.examples import SEPARATOR
-
-        stops = (*stops, SEPARATOR)
-    how = Writing(count, Sampling(temperature, top_k, top_p), seed, stops, batch_size)
+    form = _template(None if raw else template or trained.finetune.get("template"), bool(shots))
+    rendered = [form.prompt(prompt, shots) if form else prompt for prompt in asked]
+    stops = tuple(item.replace("\\n", "\n") for item in stop)
+    how = Writing(
+        count, Sampling(temperature, top_k, top_p), seed, (*stops, SEPARATOR) if shots else stops, batch_size
+    )  # fmt: skip
     alone = len(rendered) == 1 and not as_json and sys.stdout.isatty()
     if alone and show_prompt:
         click.echo(_safe(rendered[0]), nl=False)
     results = write(trained, rendered, how, _print if alone else None)
     if alone:
         click.echo()
-        return
     for prompt, facts in zip(asked, results, strict=True):
+        facts = facts | {"input": prompt, "output": form.output(facts["text"]) if form else facts["text"]}
         if as_json:
-            print_json({"event": "result", **facts, "input": prompt})
-        else:
-            click.echo(_safe((facts["prompt"] if show_prompt else "") + facts["text"]))
+            print_json({"event": "result", **facts})
+        elif not alone:
+            click.echo(_safe(facts["prompt"] + facts["text"] if show_prompt else facts["output"]))
+        if facts["unseen"]:
+            click.echo(f"note: the model reads {trained.length:,} tokens: of the prompt, the first {facts['unseen']:,} are not "
+                       "seen. Give fewer examples or a shorter text", err=True)  # fmt: skip
 
 
 def _prompts(given: tuple[str, ...], file: str | None) -> list[str]:
@@ -100,8 +105,7 @@ def _prompts(given: tuple[str, ...], file: str | None) -> list[str]:
     if file is None and sys.stdin.isatty():
         raise UsageError("no prompt: give one as an argument, with --prompt-file or on standard input")
     if file is None or file == "-":
-        text = click.get_text_stream("stdin").read().removesuffix("\n")
-        return [text]
+        return [sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")]
     if not file.endswith((".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")):
         try:
             return [Path(file).read_text("utf-8").removesuffix("\n")]
@@ -139,13 +143,11 @@ def _field(row: Any, names: tuple[str, ...], place: str) -> str:
     raise UsageError(f"{place}: no text in {' or '.join(repr(name) for name in names)}")
 
 
-def _rendered(prompts: Sequence[str], shots: list[tuple[str, str]], template: str | None) -> list[str]:
+def _template(text: str | None, shots: bool) -> Template | None:
+    """How prompts are rendered; None: they are read as they stand."""
     from curate.pretrain.examples import TEMPLATE, Template
 
-    if template is None and not shots:
-        return list(prompts)
-    form = Template.of(template or TEMPLATE)
-    return [form.prompt(prompt, shots) for prompt in prompts]
+    return Template.of(text or TEMPLATE) if text is not None or shots else None
 
 
 def _show_filled(facts: dict[str, Any], as_json: bool) -> None:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from curate.pipeline.options import print_json
-from curate.pipeline.progress import LINE_SECONDS, Display, LineDisplay, StepState, open_display
+from curate.pipeline.progress import LINE_SECONDS, Display, LineDisplay, StepState, duration, open_display
 from curate.pipeline.tables import printable
 
 
@@ -50,8 +50,7 @@ class TrainingDisplay:
         if self._state is None:
             self._state = _Steps(self._name, facts["steps"])
         self._state.done = facts["step"]
-        # `step 10/100: loss 3.1, lr …`: the bar has the numbers before the colon
-        self._state.note = printable(facts["line"].partition(": ")[2])
+        self._state.note = _brief(facts)
         display.update(self._state)
 
     def _line(self, display: Display, text: str) -> None:
@@ -65,6 +64,14 @@ class TrainingDisplay:
     ) -> None:
         if self._display is not None:
             self._display.close()
+
+
+def _brief(facts: dict[str, Any]) -> str:
+    """A step's numbers in what a terminal of 80 columns has room for."""
+    parts = [f"loss {facts['loss']:.3f}", f"{facts['tokens_per_second']:,.0f} tokens/s"]
+    if "mfu" in facts:
+        parts.append(f"MFU {100 * facts['mfu']:.0f} %")
+    return ", ".join([*parts, f"{duration(facts['seconds_left'])} left"])
 
 
 class _Steps(StepState):

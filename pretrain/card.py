@@ -16,7 +16,7 @@ def model_card(workspace: Workspace, trained: Trained, config: dict[str, Any], d
     scores = validation(workspace, trained)
     facts = {
         "class": f"`{config['architectures'][0]}`",
-        "size": trained.config.size,
+        "preset": trained.config.size,
         "objective": trained.config.objective,
         "parameters": f"{counts['all']:,}, {counts['without_embeddings']:,} of them neither embedding nor head",
         "layers, width, heads, keys' heads, inner width": ", ".join(

@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.config import PretrainConfig
 from curate.pretrain.parallel import Elsewhere, Lost, open_ranks
-from curate.pretrain.run import Progress
+from curate.pretrain.run import Progress, remove
 from curate.pretrain.train import RESULT, pretrain
 
 MAX_FAILURES = 8
@@ -80,9 +81,12 @@ def pretrain_on_ray(
         raise CurateError(f"training on a Ray cluster needs Ray Train: pip install 'ray[train]' ({error})") from error
     try:
         board = ray.remote(num_cpus=0)(_Board).remote()
+        if restart:
+            remove(workspace)
         scaling = train.ScalingConfig(**_resources(ray, config, workers))
         place = workspace.root if workspace.is_local else workspace.url
-        job = {"workspace": place, "config": config.model_dump(), "board": board, "restart": restart}
+        job = {"workspace": place, "config": config.model_dump(), "board": board}
+        job["cores"] = int(scaling.resources_per_worker["CPU"])
         with tempfile.TemporaryDirectory(prefix="curate-train-", ignore_cleanup_errors=True) as folder:
             trainer = TorchTrainer(
                 _work,
@@ -97,7 +101,9 @@ def pretrain_on_ray(
         ray.shutdown()
     result: dict[str, Any] | None = workspace.read_json(RESULT)
     if result is None:
-        raise CurateError(f"Ray Train ended, but {RESULT} is not in the workspace: can every node of the cluster reach it?")
+        raise CurateError(
+            f"Ray Train ended, but {RESULT} is not in the workspace: can every node of the cluster reach it?"
+        )
     return result
 
 
@@ -124,14 +130,15 @@ def _resources(ray: Any, config: PretrainConfig, workers: int | None) -> dict[st
 
 
 def _work(job: dict[str, Any]) -> None:
-    """What each process does. An error that the user can mend ends the run; a lost process has Ray Train begin again."""
+    """What each process does. Ray Train begins again where one is lost; any other error has the driver end the run."""
     import ray
     import torch
-    from ray import train
 
     board = job["board"]
+    if ray.get(board.failure.remote()) is not None:
+        return
     if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, int(train.get_context().get_trial_resources().bundles[-1].get("CPU", 1))))
+        torch.set_num_threads(job["cores"])
     asked: list[int] = []
 
     def show(event: dict[str, Any]) -> None:
@@ -143,12 +150,15 @@ def _work(job: dict[str, Any]) -> None:
     try:
         with open_ranks(config.device) as ranks:
             pretrain(Workspace(job["workspace"]), config, progress=show, ranks=ranks, asked=asked)
-    except Lost:
+    except (Lost, Elsewhere):
         raise
-    except Elsewhere:
-        return
     except CurateError as error:
         ray.get(board.fail.remote(str(error), error.exit_code))
+        raise
+    except Exception as error:
+        if "CUDA error" not in str(error):  # a GPU that fails is left to Ray Train, too
+            ray.get(board.fail.remote("".join(traceback.format_exception(error)).strip(), 1))
+        raise
 
 
 def _watch(ray: Any, trainer: Any, board: Any, progress: Progress) -> None:
@@ -168,16 +178,19 @@ def _watch(ray: Any, trainer: Any, board: Any, progress: Progress) -> None:
     thread = threading.Thread(target=fit, name="ray-train", daemon=True)
     with _passing_on(ray, board):
         thread.start()
-        while thread.is_alive():
+        failure = None
+        while thread.is_alive() and failure is None:
             thread.join(POLL_SECONDS)
             show()
+            failure = ray.get(board.failure.remote())
         show()
-    failure = ray.get(board.failure.remote())
     if failure is not None:
         raise Elsewhere(*failure)
     if failed:
         said = str(failed[0]).strip() or type(failed[0]).__name__
-        raise CurateError(f"Ray Train gave up: {said[-2000:]}. The same command again goes on from the newest checkpoint")
+        raise CurateError(
+            f"Ray Train gave up: {said[-2000:]}. The same command again goes on from the newest checkpoint"
+        )
 
 
 @contextlib.contextmanager

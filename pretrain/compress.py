@@ -10,6 +10,7 @@ import gzip
 import lzma
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ BETWEEN = "\n\n"
 """What stands between two documents in the text that is cut."""
 _TOGETHER = 16
 """Chunks coded in step."""
+_SHARED_FROM = 30_000_000
+"""Parameters from which a step is worth several threads."""
 
 Choose = Callable[[int, Frequencies], int]
 
@@ -118,6 +121,10 @@ class Codec:
     @torch.no_grad()
     def _walk(self, count: int, choose: Choose) -> None:
         """Asks for the next token of every row that has not ended, step by step; rows that have are fed end-of-text."""
+        with _few_threads(self.model):
+            self._steps(count, choose)
+
+    def _steps(self, count: int, choose: Choose) -> None:
         reader = Incremental(self.model, count, self.length)
         device = self.model.embedding.weight.device
         matrix = self.model.head_weight[: self.vocab_size].to(self.model.dtype)
@@ -130,6 +137,18 @@ class Codec:
             for row in going:
                 tokens[row] = choose(row, starts[row])
             going = [row for row in going if tokens[row] != self.eos]
+
+
+@contextmanager
+def _few_threads(model: Transformer) -> Iterator[None]:
+    """One thread for a small model on a CPU: a step is too short to be shared, and threads that wait for each other spin."""
+    before = torch.get_num_threads()
+    small = model.embedding.weight.device.type == "cpu" and model.count_parameters()["all"] < _SHARED_FROM
+    torch.set_num_threads(1 if small else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def chunked(text: str, size: int) -> Iterator[str]:

@@ -57,6 +57,12 @@ class Template:
         before = self._before()
         return before[len(before.rstrip(" ")) :] + output + self.text.partition(OUTPUT)[2]
 
+    def output(self, written: str) -> str:
+        """The output alone, of what was written after `before`: without what `answer` puts around it."""
+        before = self._before()
+        blanks, after = before[len(before.rstrip(" ")) :], self.text.partition(OUTPUT)[2]
+        return written.removeprefix(blanks).removesuffix(after)
+
     def whole(self, value: str, output: str) -> str:
         return self.before(value) + self.answer(output)
 

@@ -103,6 +103,8 @@ def finetune(
     if not NAME.match(name):
         raise UsageError(f"name {name!r}: letters, digits, `.`, `_` and `-`, beginning with a letter")
     base = open_trained(workspace, config.checkpoint, config.device)
+    if base.model.embedding.weight.device.type == "cuda":
+        base.model.dtype = torch.bfloat16  # of activations, as in pretraining; the weights stay float32
     _refuse(base, config)
     material = _read(base, files, config)
     run = _run(workspace, name, base, material, config, progress)
@@ -120,7 +122,7 @@ def finetune(
              | material.rejected.counts())  # fmt: skip
     _write_rejected(workspace, f"{run.folder}/rejected.jsonl", material.rejected)
     with RunLog(workspace, run.step, f"{run.folder}/log.jsonl") as log:
-        if run.step == 0 and run.validates:
+        if run.validates and not read_log(workspace, f"{run.folder}/log.jsonl"):
             log.write(validate(run))
         train(run, log)
         if run.validates and not run.held_scores:
@@ -238,13 +240,13 @@ def _run(
 
 
 def _training(base: Training, config: FinetuneConfig, steps: int, steps_an_epoch: int) -> Training:
-    """The base's configuration with what fine-tuning decides. Activations stay float32: rows are few."""
+    """The base's configuration with what fine-tuning decides. Shapes change with each batch, so nothing is compiled."""
     lr = config.lr or (1e-3 if config.train == "head" else base.lr / 10)
     changes = {
         "steps": steps, "tokens": None, "epochs": None, "mixture": None, "max_repeats": None, "batch_size": config.batch_size,
         "micro_batch": config.batch_size, "optimizer": "adamw", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "lr": lr,
         "weight_decay": config.weight_decay, "schedule": "linear", "min_lr": 0.0, "warmup": round(config.warmup * steps),
-        "clip": config.clip, "z_loss": 0.0, "seed": config.seed, "device": config.device, "dtype": "float32",
+        "clip": config.clip, "z_loss": 0.0, "seed": config.seed, "device": config.device, "dtype": "auto",
         "compile": "off", "log_every": config.log_every, "eval_every": steps_an_epoch,
         "checkpoint_every": config.checkpoint_every, "keep": config.keep, "spike": 0.0,
     }  # fmt: skip
@@ -253,7 +255,7 @@ def _training(base: Training, config: FinetuneConfig, steps: int, steps_an_epoch
 
 def _classifier(base: Trained, labels: int, config: FinetuneConfig) -> Classifier:
     """The base's weights with a new head."""
-    model = Classifier(base.model.shape, labels)
+    model = Classifier(base.model.shape, labels, base.model.dtype)
     model.load_state_dict(base.model.state_dict(), strict=False)
     model.init_head(config.seed)
     model.to(base.model.embedding.weight.device)

@@ -33,13 +33,16 @@ def errors_of(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, T
     counted = targets != IGNORE
     chosen = targets.clamp(min=0)[:, None].long()
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    log_normaliser = wide.logsumexp(dim=-1)
-    nats = (log_normaliser - wide.gather(1, chosen)[:, 0]) * counted
+    # One exponential an entry: softmax = exp(x - top) / sum, log(normaliser) = top + log(sum).
+    top = wide.amax(dim=-1, keepdim=True)
+    target = wide.gather(1, chosen)[:, 0]
+    gradient = wide.sub_(top).exp_()
+    total = gradient.sum(dim=-1)
+    log_normaliser = top[:, 0] + total.log()
+    nats = (log_normaliser - target) * counted
     penalty = z_loss * log_normaliser.square() * counted
-    # d nats = softmax - onehot, d penalty = 2 z log(normaliser) softmax; exp(-inf) = 0 where nothing is counted
-    gradient = wide.sub_(torch.where(counted, log_normaliser, torch.inf)[:, None]).exp_()
-    if z_loss:
-        gradient.mul_((1 + 2 * z_loss * log_normaliser)[:, None])
+    # d nats = softmax - onehot, d penalty = 2 z log(normaliser) softmax
+    gradient.mul_((counted * (1 + 2 * z_loss * log_normaliser) / total)[:, None])
     gradient.scatter_add_(1, chosen, -counted[:, None].to(gradient.dtype))
     return nats, penalty, gradient.to(logits.dtype)
 
@@ -60,7 +63,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             nats += found.sum()
             objective += found.sum() + penalty.sum()
             torch.mm(gradient, matrix, out=to_hidden[part])
-            to_weight = _added(to_weight, gradient.t() @ hidden[part], weight.dtype)
+            to_weight = _added(to_weight, gradient.t(), hidden[part], weight.dtype)
         assert to_weight is not None, "no predictions"
         ctx.save_for_backward(to_hidden, to_weight)
         ctx.mark_non_differentiable(nats)
@@ -73,8 +76,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return to_hidden * factor.to(to_hidden.dtype), to_weight * factor.to(to_weight.dtype), None, None, None, None
 
 
-def _added(total: Tensor | None, part: Tensor, dtype: torch.dtype) -> Tensor:
-    return part.to(dtype) if total is None else total.add_(part)
+def _added(total: Tensor | None, left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """total + left @ right; products of narrower types are added up in `dtype`."""
+    if total is None:
+        return (left @ right).to(dtype)
+    return total.addmm_(left, right) if left.dtype == dtype else total.add_(left @ right)
 
 
 def linear_cross_entropy(

@@ -14,7 +14,6 @@ from curate.pretrain.hardware import device_peak, memory
 from curate.pretrain.log import RunLog
 from curate.pretrain.run import Run
 
-
 MEASURED = ("tokens_per_second", "data_wait", "mfu", "memory", "memory_allocated", "memory_reserved")
 """What a line of the log says of the machine; all else in it depends on the configuration and the data alone.
 

@@ -139,15 +139,8 @@ class Run:
         return self.steps * self.data.batch_size / self.data.windows
 
     def remove(self) -> None:
-        """Removes what an earlier run left; its checkpoints' markers first, so that no half of one can be taken up.
-
-        What was fine-tuned from it stays.
-        """
-        for name in self.workspace.list(self.checkpoints, checkpoints.MARKER):
-            self.workspace.remove(name)
-        for name in self.workspace.list(self.folder):
-            if not name.startswith(f"{self.folder}/finetune/"):
-                self.workspace.remove(name)
+        """Removes what an earlier run left (`remove`)."""
+        remove(self.workspace, self.folder)
 
     def save(self, log: RunLog | None) -> None:
         """Writes a checkpoint of this step, the log (of the first process) up to it first, and removes the oldest."""
@@ -179,6 +172,18 @@ class Run:
             yield
         finally:
             self.model = spread
+
+
+def remove(workspace: Workspace, folder: str = "pretrain") -> None:
+    """Removes what an earlier run left; its checkpoints' markers first, so that no half of one can be taken up.
+
+    What was fine-tuned from it stays.
+    """
+    for name in workspace.list(f"{folder}/checkpoints", checkpoints.MARKER):
+        workspace.remove(name)
+    for name in workspace.list(folder):
+        if not name.startswith(f"{folder}/finetune/"):
+            workspace.remove(name)
 
 
 def _device(config: Training) -> torch.device:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,8 @@ LEAST_KINDS = 3
 """Different sizes, and different amounts of tokens, without which the law's parts cannot be told apart."""
 COUNTED = {"all": "all", "without-embeddings": "without_embeddings"}
 
-_GRID = [
-    np.arange(0, 26, 5.0),
-    np.arange(0, 26, 5.0),
-    np.arange(-1, 1.1, 0.5),
-    np.arange(0, 2.1, 0.5),
-    np.arange(0, 2.1, 0.5),
-]
-_BOUNDS = [(-20.0, 80.0), (-20.0, 80.0), (-12.0, 6.0), (0.0, 5.0), (0.0, 5.0)]
-_STARTS = 24
+_GRID = [np.arange(0, 26, 5.0)] * 2 + [np.arange(-1, 1.1, 0.5)] + [np.arange(0, 2.1, 0.5)] * 2
+_STARTS = 8
 
 
 @dataclass(frozen=True)
@@ -114,14 +107,23 @@ class Fit:
         }  # fmt: skip
 
     def optimum(self, flops: float, level: float = 0.9) -> dict[str, Any]:
-        """`parameters` and `tokens` of the lowest loss for a budget of floating-point operations, with intervals."""
+        """`parameters` and `tokens` of the lowest loss for a budget of floating-point operations, with intervals.
+
+        UsageError where the law has no such place.
+        """
         size, data = self.law.optimum(flops)
-        found = np.array([law.optimum(flops) for law in self.resampled])
-        bounds = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0) if np.isfinite(found).any() else None
+        if not math.isfinite(size):
+            why = "; ".join(self.warnings) or "a part of the law does not fall"
+            raise UsageError(f"no best size for {flops:.3g} FLOPs can be told: {why}")
+        found = np.array([pair for law in self.resampled if math.isfinite((pair := law.optimum(flops))[0])])
+        bounds = (
+            np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            if len(found)
+            else np.array([[size, data]] * 2)
+        )
         return {
             "flops": flops, "parameters": size, "tokens": data, "loss": float(self.law.loss(size, data)),
-            "parameters_interval": None if bounds is None else bounds[:, 0].tolist(),
-            "tokens_interval": None if bounds is None else bounds[:, 1].tolist(),
+            "parameters_interval": bounds[:, 0].tolist(), "tokens_interval": bounds[:, 1].tolist(),
         }  # fmt: skip
 
     def intervals(self, level: float = 0.9) -> dict[str, list[float]]:
@@ -152,25 +154,25 @@ class Fit:
 def fit(points: Iterable[Point], *, resamples: int = 200, seed: int = 0) -> Fit:
     """The law that these runs follow, with intervals (a bootstrap over residuals) and leave-one-out errors.
 
-    Minimises the Huber loss of log L, the law's logarithm being a log-sum-exp, by L-BFGS from the best of a grid of starts.
+    Minimises the Huber loss of log L, the law's logarithm being a log-sum-exp, by BFGS from the best of a grid of starts.
     Raises UsageError, saying what is needed, where the runs are too few or too alike.
     """
     found = tuple(points)
     lacking = missing(found)
     if lacking:
         raise UsageError(f"a scaling law cannot be fitted to {_runs(len(found))}: {lacking}")
-    size, data, loss = _columns(found)
-    best = _solve(size, data, np.log(loss), _starts(size, data, np.log(loss)))
-    law = _law(best)
-    fitted = np.log(law.loss(size, data))
-    residuals = (np.log(loss) - fitted) * math.sqrt(len(found) / (len(found) - 5))
+    logs = _Logs.of(found)
+    best = _solve(logs, _starts(logs))
+    fitted = _log_sum_exp(_terms(best, logs.size, logs.data))
+    residuals = (logs.loss - fitted) * math.sqrt(len(found) / (len(found) - 5))
     random = np.random.default_rng(seed)
     resampled = []
     for _ in range(resamples):
-        drawn = fitted + random.choice(residuals, len(found))
-        resampled.append(_law(_solve(size, data, drawn, [best])))
-    left_out = tuple(_left_out(found, number) for number in range(len(found)))
-    return Fit(law, found, tuple(resampled), tuple(residuals.tolist()), left_out, tuple(_warnings(best, found)))
+        drawn = replace(logs, loss=fitted + random.choice(residuals, len(found)))
+        resampled.append(_law(_solve(drawn, [best]), logs))
+    left_out = tuple(_left_out(found, number, best, logs) for number in range(len(found)))
+    law = _law(best, logs)
+    return Fit(law, found, tuple(resampled), tuple(residuals.tolist()), left_out, tuple(_warnings(law, found)))
 
 
 def missing(points: Sequence[Point]) -> str:
@@ -178,14 +180,14 @@ def missing(points: Sequence[Point]) -> str:
     for point in points:
         if not all(math.isfinite(value) and value > 0 for value in (point.parameters, point.tokens, point.loss)):
             return f"parameters, tokens and loss must be finite and above 0, not {asdict(point)}"
-    size, data, _ = _columns(points)
     if len(points) < LEAST_POINTS:
         return f"at least {LEAST_POINTS} are needed, of {LEAST_KINDS} sizes and {LEAST_KINDS} amounts of tokens"
-    for values, what in ((size, "sizes"), (data, "amounts of tokens")):
-        kinds = len(np.unique(values))
+    sizes, tokens = {point.parameters for point in points}, {point.tokens for point in points}
+    for kinds, what in ((len(sizes), "sizes"), (len(tokens), "amounts of tokens")):
         if kinds < LEAST_KINDS:
             return f"at least {LEAST_KINDS} different {what} are needed, there are {kinds}"
-    if abs(np.corrcoef(np.log(size), np.log(data))[0, 1]) > 0.98:
+    logs = _Logs.of(points)
+    if abs(np.corrcoef(logs.size, logs.data)[0, 1]) > 0.98:
         return (
             "tokens grow in step with parameters in them, so the two cannot be told apart: "
             "add runs of one size on several amounts of tokens"
@@ -193,28 +195,44 @@ def missing(points: Sequence[Point]) -> str:
     return ""
 
 
-def _columns(points: Sequence[Point]) -> tuple[Floats, Floats, Floats]:
-    table = np.array([[point.parameters, point.tokens, point.loss] for point in points], dtype=np.float64)
-    return tuple(table.reshape(-1, 3).T)  # type: ignore[return-value]
+@dataclass(frozen=True)
+class _Logs:
+    """Logarithms of the points' parameters and tokens less their means (`middle`), and of their losses."""
+
+    size: Floats
+    data: Floats
+    loss: Floats
+    middle: tuple[float, float]
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> _Logs:
+        table = np.log([[point.parameters, point.tokens, point.loss] for point in points]).T
+        size, data = float(table[0].mean()), float(table[1].mean())
+        return cls(table[0] - size, table[1] - data, table[2], (size, data))
 
 
 def _terms(values: Floats, size: Floats, data: Floats) -> Floats:
-    """Logarithms of the law's three parts; values (…, 5): log A, log B, log E, alpha, beta -> (…, points, 3)."""
+    """Logarithms of the law's three parts: values (…, 5), size and data (points,) -> (…, points, 3).
+
+    `values`: those parts at the points' geometric means (so that they hardly depend on alpha and beta, and BFGS needs
+    a hundred steps and not thousands), alpha, beta; `size` and `data`: logarithms less their means.
+    """
     a, b, e, alpha, beta = (values[..., number, None] for number in range(5))
-    parts = (a - alpha * np.log(size), b - beta * np.log(data), e + 0 * size)
-    return np.stack(np.broadcast_arrays(*parts), axis=-1)
+    return np.stack(np.broadcast_arrays(a - alpha * size, b - beta * data, e + 0 * size), axis=-1)
 
 
 def _huber(difference: Floats) -> Floats:
-    """In units of HUBER squared, so that the tolerances of L-BFGS, made for values about 1, do not end it early."""
+    """In units of HUBER squared, so that the tolerances of BFGS, made for values about 1, do not end it early."""
     scaled = np.abs(difference) / HUBER
     return np.where(scaled <= 1, scaled**2 / 2, scaled - 0.5)
 
 
-def _starts(size: Floats, data: Floats, log_loss: Floats) -> list[Floats]:
+def _starts(points: _Logs) -> list[Floats]:
     """The grid of Hoffmann et al. (D.2); of its 4,500 places those where the objective is lowest."""
     grid = np.stack(np.meshgrid(*_GRID, indexing="ij"), axis=-1).reshape(-1, 5)
-    value = _huber(_log_sum_exp(_terms(grid, size, data)) - log_loss).sum(axis=-1)
+    grid[:, 0] -= grid[:, 3] * points.middle[0]
+    grid[:, 1] -= grid[:, 4] * points.middle[1]
+    value = _huber(_log_sum_exp(_terms(grid, points.size, points.data)) - points.loss).sum(axis=-1)
     return list(grid[np.argsort(value, kind="stable")[:_STARTS]])
 
 
@@ -223,49 +241,51 @@ def _log_sum_exp(terms: Floats) -> Floats:
     return np.asarray(top + np.log(np.exp(terms - top[..., None]).sum(axis=-1)))
 
 
-def _solve(size: Floats, data: Floats, log_loss: Floats, starts: Sequence[Floats]) -> Floats:
-    """log A, log B, log E, alpha, beta of the lowest objective found."""
+def _solve(points: _Logs, starts: Sequence[Floats]) -> Floats:
+    """The values (`_terms`) of the lowest objective found."""
     from scipy.optimize import minimize
 
-    logs = np.stack([-np.log(size), -np.log(data)])
-
     def objective(values: Floats) -> tuple[float, Floats]:
-        terms = _terms(values, size, data)
+        terms = _terms(values, points.size, points.data)
         law = _log_sum_exp(terms)
-        difference = law - log_loss
-        slope = np.clip(difference / HUBER, -1, 1) / HUBER
-        parts = np.exp(terms - law[:, None]) * slope[:, None]  # by each part's logarithm
-        sums = parts.sum(axis=0)
-        gradient = np.array([*sums, logs[0] @ parts[:, 0], logs[1] @ parts[:, 1]])
+        difference = law - points.loss
+        parts = np.exp(terms - law[:, None]) * (np.clip(difference / HUBER, -1, 1) / HUBER)[:, None]
+        gradient = np.array([*parts.sum(axis=0), -points.size @ parts[:, 0], -points.data @ parts[:, 1]])
         return float(_huber(difference).sum()), gradient
 
-    options = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-14, "gtol": 1e-9, "maxcor": 20}
+    # Full memory: with five unknowns it takes a tenth of the time of L-BFGS, and goes lower.
     found = [
-        minimize(objective, start, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options=options) for start in starts
+        minimize(objective, start, jac=True, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}) for start in starts
     ]
-    return np.asarray(min(found, key=lambda result: result.fun).x)
+    return np.asarray(min(found, key=lambda result: float(result.fun)).x)
 
 
-def _law(values: Floats) -> Law:
+def _law(values: Floats, points: _Logs) -> Law:
     a, b, e, alpha, beta = (float(value) for value in values)
-    return Law(math.exp(e), math.exp(a), math.exp(b), alpha, beta)
+    size, data = points.middle
+    top = 700.0  # e^710 is no number
+    A, B = math.exp(min(a + alpha * size, top)), math.exp(min(b + beta * data, top))
+    return Law(math.exp(min(e, top)), A, B, alpha, beta)
 
 
-def _left_out(points: Sequence[Point], number: int) -> float | None:
+def _left_out(points: Sequence[Point], number: int, best: Floats, logs: _Logs) -> float | None:
     rest = [point for place, point in enumerate(points) if place != number]
     if missing(rest):
         return None
-    size, data, loss = _columns(rest)
-    law = _law(_solve(size, data, np.log(loss), _starts(size, data, np.log(loss))))
+    here = _Logs.of(rest)
+    start = best.copy()
+    start[:2] += start[3:] * (np.array(logs.middle) - np.array(here.middle))
+    law = _law(_solve(here, [start, *_starts(here)[:2]]), here)
     own = points[number]
     return float(law.loss(own.parameters, own.tokens)) / own.loss - 1
 
 
-def _warnings(values: Floats, points: Sequence[Point]) -> Iterable[str]:
-    names = ("A", "B", "E", "alpha", "beta")
-    for name, value, (low, high) in zip(names, values, _BOUNDS, strict=True):
-        if not low + 1e-6 < value < high - 1e-6:
-            yield f"{name} is not determined by these runs: it went to the end of its range. Add runs of other sizes and tokens"
+def _warnings(law: Law, points: Sequence[Point]) -> Iterable[str]:
+    for name, what in (("alpha", "size"), ("beta", "tokens")):
+        if not 0 < getattr(law, name) < 3:
+            yield f"{name} = {getattr(law, name):.3g}: these runs do not show how loss falls with {what}; add others"
+    if 0.01 * min(point.loss for point in points) > law.E:
+        yield "E is not determined by these runs, it went to 0: add larger ones, on more tokens"
     if len(points) < 9:
         yield f"{_runs(len(points))} leave little to judge the errors by: 9 (three sizes on three amounts of tokens) are better"
 

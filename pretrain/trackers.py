@@ -128,7 +128,7 @@ class WandB:
                 resume="allow",
                 dir=place,
                 config=facts,
-                settings=wandb.Settings(console="off"),
+                settings=wandb.Settings(console="off", quiet=True),
             )
         except (wandb.Error, OSError, RuntimeError) as error:
             self._closing.close()

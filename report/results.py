@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from curate.pipeline.errors import CurateError
 from curate.pipeline.workspace import Workspace
+from curate.report import training as log
 from curate.report.charts import Bar, Series, bars, line
 from curate.report.words import clean, count, measured, share
 
@@ -77,11 +77,18 @@ def training(workspace: Workspace) -> dict[str, Any]:
     if held_out:
         series.append(Series("validation", tuple(held_out), dots=len(held_out) <= 40))
     chart = line(series, title="Loss", x_label="step", y_label="nats a token") if series else None
+    entries = log.read_entries(workspace)
     validation = result.get("validation")
     bits = validation.get("bits_per_byte") if isinstance(validation, dict) else None
     return {
         "chart": chart,
+        "learning_rate": log.learning_rate(entries, averaged),
         "facts": _facts(result),
+        "speed": log.speed(entries),
+        "groups": log.groups(entries, result),
+        "tasks": log.tasks(entries),
+        "swarm": log.swarm(workspace),
+        "scaling": log.scaling(workspace),
         "sample": _sample(result.get("sample")),
         "finished": bool(result),
         "bits": bits,
@@ -131,21 +138,12 @@ def curves(workspace: Workspace) -> tuple[Points, Points]:
     """Training and validation loss in nats by step; where a step was logged twice, its last line counts."""
     train: dict[float, float] = {}
     held_out: dict[float, float] = {}
-    if not workspace.exists("pretrain/log.jsonl"):
-        return [], []
-    with workspace.open("pretrain/log.jsonl") as stream:
-        for raw in stream:
-            try:
-                entry = json.loads(raw)
-            except ValueError:
-                continue  # the last line of a run that was killed may be cut
-            if not isinstance(entry, dict) or not isinstance(step := entry.get("step"), int):
-                continue
-            validation = entry.get("validation")
-            scored = validation.get("loss") if isinstance(validation, dict) else None
-            for loss, points in ((entry.get("loss"), train), (scored, held_out)):
-                if isinstance(loss, int | float):
-                    points[step] = float(loss)
+    for entry in log.read_entries(workspace):
+        validation = entry.get("validation")
+        scored = validation.get("loss") if isinstance(validation, dict) else None
+        for loss, points in ((entry.get("loss"), train), (scored, held_out)):
+            if isinstance(loss, int | float):
+                points[entry["step"]] = float(loss)
     return sorted(train.items()), sorted(held_out.items())
 
 

@@ -383,3 +383,14 @@ def test_the_explanation_adds_up_and_prints_no_control_characters(mix: Callable[
     assert sum(bucket.natural_share for bucket in buckets) == pytest.approx(1)
     lines = explain_lines(workspace)
     assert len(lines) >= 4 and all(line.isprintable() for line in lines)
+
+
+def test_both_parts_carry_each_document_s_language_empty_where_it_is_not_known(mix: Callable[..., Workspace]) -> None:
+    docs = [row | {"language": None if row["id"].endswith("7") else row["language"]} for row in documents(120)]
+    workspace = mix({"budget": "20k"}, docs)
+    expected = {(row["id"], row["snapshot"]): row["language"] or "" for row in docs}
+    assert tokens_json(workspace)["schema_version"] == 2
+    for part in ("tokens", "validation"):
+        found = copies(workspace, part)
+        assert {row["language"] for row in found} >= {"de", "en"}
+        assert [row["language"] for row in found] == [expected[row["id"], row["snapshot"]] for row in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -73,6 +74,50 @@ def test_bits_per_byte_are_the_bits_of_the_text_tokens_over_their_bytes(tmp_path
     assert scores["buckets"]["b"]["bits_per_byte"] == pytest.approx(b / 4, rel=1e-6)
 
 
+def test_bits_per_byte_by_language_count_the_documents_of_each(tmp_path):
+    documents = [([1, 2, 0], 5, "a", "de"), ([1, 1, 0], 4, "a", "en"), ([2, 0], 3, "b", "de"), ([1, 0], 2, "b", "")]
+    scores = evaluate(Bigram(CHANCES), held(tmp_path, documents), length=4, rows=2, masking=None, seed=0)
+    # P(1|end) = 1/4, P(2|1) = 3/8; P(2|end) = 1/4. P(1|end) = 1/4, P(1|1) = 1/2.
+    german, english, unknown = 2 - math.log2(3 / 8) + 2, 2 + 1, 2
+    assert {name: each["bytes"] for name, each in scores["languages"].items()} == {"": 2, "de": 8, "en": 4}
+    assert scores["languages"]["de"]["bits_per_byte"] == pytest.approx(german / 8, rel=1e-6)
+    assert scores["languages"]["en"]["bits_per_byte"] == pytest.approx(english / 4, rel=1e-6)
+    assert scores["languages"][""]["bits_per_byte"] == pytest.approx(unknown / 2, rel=1e-6)
+    assert scores["snapshots"]["S"]["bits_per_byte"] == scores["bits_per_byte"]
+    assert sum(each["tokens"] for each in scores["languages"].values()) == scores["tokens"] == 10
+
+
+def test_a_mix_from_before_languages_is_evaluated_without_them(tmp_path):
+    found = held(tmp_path, [([1, 2, 0], 5, "a", "de")])
+    path = tmp_path / "mix/validation/00000.idx.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("language"), path)
+    older = Held(TokenSet(Workspace(tmp_path), "validation"), 1000)
+    scores = evaluate(Bigram(CHANCES), older, length=4, rows=2, masking=None, seed=0)
+    assert scores["languages"] == {}
+    assert scores == evaluate(Bigram(CHANCES), found, length=4, rows=2, masking=None, seed=0) | {"languages": {}}
+    assert [item.language for item in older.set.documents_in([0], 1)] == [""]
+
+
+@pytest.mark.parametrize("masking", [None, Masking(mask=3, vocab_size=3, special=(0, 3), fraction=0.3)])
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_all_batches_have_one_shape_and_rows_do_not_change_the_scores(tmp_path, masking, rows):
+    found = held(tmp_path, [([1, 2] * 20 + [0], 60, "a"), ([2] * 35 + [0], 40, "b")])
+    shapes = set()
+
+    class Watched(Transformer):
+        def hidden(self, tokens):
+            shapes.add(tuple(tokens.shape))
+            return super().hidden(tokens)
+
+    model = Watched(ModelShape(vocab_size=4, layers=1, width=8, heads=2, kv_heads=2, ffn=8, causal=masking is None))
+    model.init_weights(0)
+    scores = evaluate(model, found, length=10, rows=rows, masking=masking, seed=1)
+    assert shapes == {(min(rows, 8 if masking is None else 7), 10)}
+    one = evaluate(model, found, length=10, rows=1, masking=masking, seed=1)
+    assert scores["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    assert scores["tokens"] == one["tokens"] == (77 if masking is None else 7 * 3)
+
+
 @given(size=st.integers(1, 40), length=st.integers(2, 9), rows=st.integers(1, 4))
 def test_every_token_is_predicted_exactly_once_from_the_one_before(size, length, rows):
     ids = np.arange(1, size + 1)
@@ -89,7 +134,7 @@ def test_every_token_is_predicted_exactly_once_from_the_one_before(size, length,
 def test_a_limit_takes_whole_documents_and_their_bytes_only(tmp_path):
     documents = [([1, 2, 0], 5, "a"), ([1, 1, 0], 7, "b"), ([2, 2, 0], 9, "c")]
     found = held(tmp_path, documents, limit=4)
-    assert (found.tokens, found.bytes.tolist(), found.names) == (6, [5, 7], ["a", "b"])
+    assert (found.tokens, found.bytes.tolist(), found.groups["buckets"][0]) == (6, [5, 7], ["a", "b"])
 
 
 def test_a_masked_model_is_scored_on_the_same_masks_each_time_and_has_no_bits_per_byte(tmp_path):

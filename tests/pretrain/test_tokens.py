@@ -152,3 +152,15 @@ def test_the_index_holds_the_number_of_the_repeat(tmp_path):
         writer.close()
     assert pq.read_table(tmp_path / "b").column("repeat").to_pylist() == [0, 1, 2]
     assert json.loads(json.dumps(writer.entry("tokens/00000", "f" * 64)))["tokens"] == 6
+
+
+@pytest.mark.parametrize(("version", "read"), [(1, True), (2, True), (3, False)])
+def test_a_mix_of_a_later_version_is_refused_and_one_from_before_languages_is_read(tmp_path, version, read):
+    workspace = made(tmp_path, [[1, 2, 0], [3, 0]])
+    facts = workspace.read_json("mix/tokens.json")
+    workspace.write_json("mix/tokens.json", facts | {"schema_version": version})
+    if read:
+        assert TokenSet(workspace).tokens == facts["tokens"]
+    else:
+        with pytest.raises(UsageError, match="schema version 3, this program reads 1 and 2"):
+            TokenSet(workspace)

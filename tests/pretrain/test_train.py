@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,10 +53,7 @@ def run(workspace, **changes):
 
 def learnt(workspace):
     """What of the log does not depend on how fast the machine is."""
-    return [
-        {key: value for key, value in entry.items() if key not in MEASURED}
-        for entry in read_log(workspace)
-    ]
+    return [{key: value for key, value in entry.items() if key not in MEASURED} for entry in read_log(workspace)]
 
 
 def weights(workspace, step=20):
@@ -122,13 +120,48 @@ def test_a_run_that_was_killed_goes_on_with_bitwise_the_same_losses(workspace, u
     agrees(workspace, undisturbed)
 
 
-@pytest.mark.slow
-def test_a_run_killed_ten_times_at_random_still_ends_the_same(workspace, undisturbed):
-    draw = np.random.default_rng(0)
-    for _ in range(10):
-        disturb(workspace, str(draw.choice(["step", "file"])), int(draw.integers(1, 10)))
-    run(workspace)
-    agrees(workspace, undisturbed)
+VARIANTS = {
+    "adamw": (10, {}),
+    "muon": (5, {"optimizer": "muon"}),
+    "masked": (5, {"objective": "masked", "optimizer": "adam", "kv_heads": 1, "tied": False}),
+}
+"""How often each is killed, and its settings."""
+
+
+def test_runs_killed_at_random_moments_still_end_the_same(tmp_path):
+    draw = np.random.default_rng(int.from_bytes(os.urandom(4)))
+    plan = {}
+    for name, (times, settings) in VARIANTS.items():
+        for disturbed in (True, False):
+            place = Workspace(tmp_path / name / ("killed" if disturbed else "undisturbed"))
+            text_mix(place)
+            kills = [[str(draw.choice(["step", "file"])), int(draw.integers(1, 9))] for _ in range(times)]
+            plan[place.root] = (SMALL | settings | {"checkpoint_every": 3}, kills if disturbed else [])
+    program = Path(__file__).with_name("killed_often.py")
+    done = subprocess.run([sys.executable, str(program), json.dumps(plan)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    story = json.loads(done.stdout)
+    for name in VARIANTS:
+        killed, undisturbed = (Workspace(tmp_path / name / kind) for kind in ("killed", "undisturbed"))
+        codes = [code for *_, code, _ in story[killed.root]]
+        assert codes[-1] == 0, done.stderr
+        assert set(codes[:-1]) <= {-signal.SIGKILL, 0}
+        assert codes[0] == -signal.SIGKILL
+        agrees(killed, (undisturbed, undisturbed.read_json("pretrain/result.json")))
+
+
+def test_sigterm_to_the_command_saves_a_checkpoint_and_exits_143(workspace):
+    settings = [f"--set=pretrain.{name}={value}" for name, value in (SMALL | {"steps": 100_000}).items()]
+    command = [sys.executable, "-m", "curate.pipeline.cli", "pretrain", "-w", workspace.root, *settings]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("step"):
+            process.terminate()
+            break
+    _, said = process.communicate()
+    assert process.returncode == 143
+    step = checkpoints.read_checkpoint(workspace, checkpoints.list_checkpoints(workspace)[-1]).step
+    assert said == f"error: stopped by SIGTERM after step {step}, checkpoint saved: run again to go on\n"
 
 
 def test_sigterm_saves_a_checkpoint_and_the_run_goes_on_from_it(workspace, undisturbed):

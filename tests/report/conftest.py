@@ -61,6 +61,8 @@ FIELDS = {
     ],
 }
 
+BUCKETS = {"science_math_and_technology/19": 1.1, "food_and_dining/3": 1.6}
+
 Page = dict[str, Any]
 
 
@@ -235,6 +237,12 @@ class Synthetic:
             },
         )  # fmt: skip
 
+    def swarm(self) -> None:
+        """Two finished proxy runs."""
+        for number, loss in enumerate((3.5, 3.25)):
+            row = {"validation": {"loss": loss}, "seconds": {"training": 50.0, "validation": 10.0}}
+            self.workspace.write_json(f"swarm/runs/{number}.json", row)
+
     def pretrain(self, steps: int = 900) -> None:
         """A log with a validation every 100 steps, and a result."""
         draw = random.Random(0)
@@ -243,19 +251,27 @@ class Synthetic:
             entry: dict[str, Any] = {
                 "step": step,
                 "loss": 3.1 + 5.5 * math.exp(-step / 120) + draw.gauss(0, 0.08),
-                "tokens_per_second": 9000,
-            }
+                "tokens": step * 1024, "lr": 3e-3 * min(step / 90, 1.0), "grad_norm": 1.0,
+                "tokens_per_second": 9000, "data_wait": 0.002, "mfu": 0.412, "memory_allocated": 12_000_000_000,
+            }  # fmt: skip
             lines.append(json.dumps(entry))
             if step % 100 == 0:
                 scores = {"loss": 3.25 + 5.4 * math.exp(-step / 120), "bits_per_byte": 1.4}
-                lines.append(json.dumps({"step": step, "validation": scores}))
+                buckets = {name: {"loss": 3.0, "bits_per_byte": bits + 80 / step} for name, bits in BUCKETS.items()}
+                lines.append(json.dumps({"step": step, "validation": scores | {"buckets": buckets}}))
+                piqa = {"accuracy": 0.5 + step / 9000, "primary": "accuracy", "chance": 0.5, "questions": 1838}
+                lines.append(json.dumps({"step": step, "tasks": {"piqa/rc_0shot": piqa}}))
         self.workspace.write_bytes("pretrain/log.jsonl", "\n".join(lines).encode() + b"\n")
         self.workspace.write_json(
             "pretrain/result.json",
             {
                 "schema_version": 1, "config": {"size": "tiny", "objective": "causal"}, "steps": steps, "tokens": steps * 1024,
                 "parameters": {"all": 3_210_240, "without_embeddings": 2_161_664}, "epochs": 3.0, "first_train_loss": 8.9,
-                "train_loss": 3.1, "validation": {"loss": 3.25, "bits_per_byte": 1.3877, "tokens": 5000, "bytes": 20000},
+                "train_loss": 3.1, "validation": {
+                    "loss": 3.25, "bits_per_byte": 1.3877, "tokens": 5000, "bytes": 20000,
+                    "buckets": {name: {"loss": 3.0, "bits_per_byte": bits, "tokens": 2500} for name, bits in BUCKETS.items()},
+                    "languages": {"en": {"loss": 3.0, "bits_per_byte": 1.3, "tokens": 5000}},
+                },
                 "checkpoint": "pretrain/checkpoints/00000900",
                 "sample": {"prompt": "The", "text": "The harbour was quiet, and the bridge opened at nine for the boats"},
             },

@@ -146,6 +146,31 @@ def test_the_mix_and_the_training_run_are_shown(synthetic: Any) -> None:
     assert "training" in loss and "validation" in loss
 
 
+def test_training_is_shown_by_bucket_task_and_speed(synthetic: Any) -> None:
+    made = synthetic(rows=60)
+    made.mix()
+    made.pretrain()
+    made.swarm()
+    _, page = read(made.workspace)
+    assert page.row("food_and_dining/3")[1:] == ["2.4", "1.6", "2,500"]
+    assert page.row("en")[2:] == ["1.3", "5,000"]
+    described = [attrs["aria-label"] or "" for _, attrs in page.elements if attrs.get("aria-label")]
+    assert any(text.startswith("Learning rate. learning rate 0.003 at 900") for text in described)
+    assert any(text.startswith("piqa/rc_0shot, 1,838 questions. accuracy 0.6 at 900; chance 0.5") for text in described)
+    for said in ("tokens a second9,000", "utilisation41.2%", "waiting for data0.2%", "tensors12.0 GB"):
+        assert said in page.text, said
+    assert "runs2" in page.text and "validation loss, best3.25" in page.text and "time of all2 min 0 s" in page.text
+
+
+def test_a_log_without_speed_or_groups_is_shown_all_the_same(synthetic: Any) -> None:
+    made = synthetic(rows=60)
+    made.workspace.write_bytes(
+        "pretrain/log.jsonl", b'{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.0, "tasks": {"x": 3}}\n'
+    )
+    _, page = read(made.workspace)
+    assert "Training" in page.text and "Validation by" not in page.text and "Proxy runs" not in page.text
+
+
 def test_what_is_not_there_yet_is_left_out_with_the_command_that_makes_it(synthetic: Any) -> None:
     _, page = read(synthetic(stages=("extract",)).workspace)
     for command in ("curate run all", "curate run dedup", "curate run classify", "curate mix", "curate pretrain"):
