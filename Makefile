@@ -8,7 +8,7 @@ DEMO ?= demo
 DATA ?= $(or $(CURATE_DATA),../shared/data)
 CURATE := $(BIN)/curate
 
-.PHONY: demo bench bench-extract bench-filter bench-dedup bench-classify test test-all check lint types imports format setup clean help
+.PHONY: demo bench bench-extract bench-filter bench-dedup bench-classify bench-pretrain bench-gpu bench-learns test test-all check lint types imports format setup clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -74,6 +74,15 @@ bench-dedup: $(VENV)/.dev ## signature speed, recall, precision, clusters of 100
 
 bench-classify: $(VENV)/.dev ## how good the classifiers are and what they cost (DATA=archives VECTORS=file to keep, QUICK=1)
 	$(BIN)/python bench/classify.py "$(DATA)" $(if $(VECTORS),--vectors "$(VECTORS)") $(if $(QUICK),--quick)
+
+bench-pretrain: $(VENV)/.dev ## training on the CPU beside a plain PyTorch loop (SIZES="tiny 10M" THREADS="1 2" PROFILE=1)
+	$(BIN)/python bench/pretrain.py $(if $(SIZES),--sizes $(SIZES)) $(if $(THREADS),--threads $(THREADS)) $(if $(PROFILE),--profile)
+
+bench-gpu: $(VENV)/.dev ## training speed on one GPU, by size and setting; says so where there is none (PARTS="targets-1024 attention")
+	$(BIN)/python bench/pretrain_gpu.py $(if $(PARTS),--parts $(PARTS))
+
+bench-learns: $(VENV)/.dev ## validation by domain while a tiny model learns, AdamW and Muon (DATA=archives STEPS=800: an hour of one core)
+	$(BIN)/python bench/pretrain_learns.py "$(DATA)" $(if $(STEPS),--steps $(STEPS))
 
 clean: ## removes the demo and caches, not .venv
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -57,14 +57,17 @@ class PlainModel(nn.Module):
         self.norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
         self.head = nn.Linear(shape.width, shape.vocab_size, bias=False)
         self.head.weight = self.embedding.weight
+        self.rotary: tuple[Tensor, Tensor] | None = None
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        cos, sin = rotary_table(tokens.size(1), self.shape.head_width, self.shape.rope_theta, tokens.device)
+        if self.rotary is None or len(self.rotary[0]) != tokens.size(1):
+            self.rotary = rotary_table(tokens.size(1), self.shape.head_width, self.shape.rope_theta, tokens.device)
+        cos, sin = self.rotary
         x = self.embedding(tokens)
         for block in self.blocks:
             x = block(x, cos, sin)
         logits = self.head(self.norm(x))
-        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))
+        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.flatten())
 
     @torch.no_grad()
     def take(self, other: Transformer) -> None:

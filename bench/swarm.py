@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -38,8 +39,8 @@ GPU = [
 ]
 CPU = [
     {"name": "tiny x 20k tokens", "config": {"size": "tiny", "tokens": 20_480}, "runs": 6},
-    {"name": "tiny x 100k tokens", "config": {"size": "tiny", "tokens": 102_400}, "runs": 4},
-    {"name": "tiny x 100k tokens, compiled", "config": {"size": "tiny", "tokens": 102_400, "compile": "on"}, "runs": 4},
+    {"name": "tiny x 20k tokens, compiled", "config": {"size": "tiny", "tokens": 20_480, "compile": "on"}, "runs": 6},
+    {"name": "tiny x 200k tokens", "config": {"size": "tiny", "tokens": 204_800}, "runs": 4},
 ]
 COMMON = {"eval_every": 0, "eval_tokens": 65_536, "log_every": 50}
 
@@ -90,9 +91,12 @@ def _case(folder: str, case: dict[str, Any], options: argparse.Namespace) -> dic
         for number in range(case["runs"])
     ]
     _timed(folder, [configs[:1]], options.graphs)  # compiles into the cache on disk, reads the tokens into memory
+    used = _processor_seconds()
     alone = sum(_timed(folder, [[config]], options.graphs)[0] for config in configs)
+    used_alone = _processor_seconds() - used
     parts = [configs[number :: options.processes] for number in range(options.processes)]
     together, rows = _timed(folder, parts, options.graphs)
+    used_together = _processor_seconds() - used - used_alone
     return {
         "name": case["name"],
         "runs": len(configs),
@@ -105,6 +109,8 @@ def _case(folder: str, case: dict[str, Any], options: argparse.Namespace) -> dic
             "train_seconds_a_run": round(sum(row["seconds"]["train"] for row in rows) / len(rows), 2),
         },
         "times_the_runs_an_hour": round(alone / together, 2),
+        "processor_seconds": {"process_a_run": round(used_alone, 1), "swarm": round(used_together, 1)},
+        "times_by_processor_seconds": round(used_alone / used_together, 2),
     }
 
 
@@ -124,6 +130,12 @@ def _timed(folder: str, parts: list[list[dict[str, Any]]], graphs: bool) -> tupl
     found = [json.loads(output.splitlines()[-1]) for output in outputs]
     longest = max(map(len, found))
     return seconds, [rows[place] for place in range(longest) for rows in found if place < len(rows)]
+
+
+def _processor_seconds() -> float:
+    """Of all processes that have ended: what other work on the machine hardly changes, while wall time doubles with it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _work(folder: str, configs: str, *, graphs: bool) -> None:

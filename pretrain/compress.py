@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pretrain.evaluate import Held
-from curate.pretrain.incremental import Incremental
 from curate.pretrain.model import Transformer
 from curate.pretrain.rangecoder import Decoder, Encoder, Frequencies, cumulative
+from curate.pretrain.sample import Reader
 
 CHUNK_BYTES = 2048
 BETWEEN = "\n\n"
@@ -125,18 +124,18 @@ class Codec:
             self._steps(count, choose)
 
     def _steps(self, count: int, choose: Choose) -> None:
-        reader = Incremental(self.model, count, self.length)
-        device = self.model.embedding.weight.device
-        matrix = self.model.head_weight[: self.vocab_size].to(self.model.dtype)
-        tokens, going = [self.eos] * count, list(range(count))
-        while going:
-            hidden = reader.read(torch.tensor(tokens, device=device)[:, None])
-            chances = torch.softmax(F.linear(hidden, matrix).double().cpu(), dim=-1).numpy()
+        reader = Reader(self.model, self.length)
+        logits, going = reader.read([[self.eos]] * count), list(range(count))
+        while True:
+            chances = torch.softmax(logits[:, : self.vocab_size].double().cpu(), dim=-1).numpy()
             starts = cumulative(chances)
             tokens = [self.eos] * count
             for row in going:
                 tokens[row] = choose(row, starts[row])
             going = [row for row in going if tokens[row] != self.eos]
+            if not going:
+                return
+            logits = reader.add(tokens)
 
 
 @contextmanager

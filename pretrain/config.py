@@ -232,7 +232,9 @@ class PretrainConfig(Strict):
             raise ValueError("max_repeats limits the buckets of a mixture: give mixture as well")
         found = self._filled()
         if self.eval_tasks and found["objective"] == "masked":
-            raise ValueError("eval_tasks asks for the probability of text, which a masked model does not give: leave it out")
+            raise ValueError(
+                "eval_tasks asks for the probability of text, which a masked model does not give: leave it out"
+            )
         width, heads, kv_heads = found["width"], found["heads"], found["kv_heads"]
         if width % heads or width // heads % 2:
             raise ValueError(f"width {width} must be an even multiple of heads {heads}")

@@ -14,6 +14,7 @@ import signal
 import sys
 
 import torch
+import torch._dynamo
 
 from curate.pipeline.cli import main
 from curate.pipeline.workspace import Workspace

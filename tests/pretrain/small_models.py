@@ -21,8 +21,8 @@ LENGTH = 64
 
 
 def write_checkpoint(
-    workspace: Workspace, *, tokenizer: Any = None, eos: int = 256, mask: int | None = None, step: int = 7, folder: str = FOLDER,
-    large: float = 6.0, **settings: Any,
+    workspace: Workspace, *, tokenizer: Any = None, eos: int = 256, mask: int | None = None, step: int = 7,
+    folder: str = FOLDER, large: float = 6.0, **settings: Any,
 ) -> Transformer:  # fmt: skip
     """A checkpoint of an untrained model with weights large enough that its logits differ; gives the model."""
     tokenizer = tokenizer or byte_tokenizer()

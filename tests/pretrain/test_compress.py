@@ -18,7 +18,6 @@ from curate.pipeline.workspace import Workspace
 from curate.pretrain import compress
 from curate.pretrain.compress import Codec, chunked, compression
 from curate.pretrain.evaluate import Held
-from curate.pretrain.incremental import Incremental
 from curate.pretrain.loss import predict
 from curate.pretrain.model import ModelShape, Transformer
 from curate.pretrain.rangecoder import TOTAL, Decoder, Encoder, cumulative
@@ -87,26 +86,6 @@ def test_a_carry_runs_through_bytes_that_are_already_written():
         for start, end in chosen:
             edges = np.array(sorted({0, start, end, TOTAL}))
             assert decoder.decode(edges) == edges.tolist().index(start)
-
-
-@pytest.mark.parametrize("kv_heads", [1, 4])
-def test_reading_token_by_token_is_reading_at_once(kv_heads):
-    model = model_of(kv_heads=kv_heads)
-    tokens = torch.randint(0, 320, (3, 20), generator=torch.Generator().manual_seed(0))
-    whole = model.hidden(tokens)
-    reader = Incremental(model, 3, 20)
-    steps = [reader.read(tokens[:, :5]), *(reader.read(tokens[:, k : k + 1]) for k in range(5, 20))]
-    assert torch.allclose(torch.stack(steps, 1), whole[:, 4:], atol=1e-6)
-
-
-def test_a_full_reader_goes_on_from_its_last_half():
-    model = model_of()
-    tokens = torch.randint(0, 320, (2, 13), generator=torch.Generator().manual_seed(0))
-    reader = Incremental(model, 2, 8)
-    last = [reader.read(tokens[:, k : k + 1]) for k in range(13)]
-    assert torch.allclose(last[8], model.hidden(tokens[:, 4:9])[:, -1], atol=1e-6)
-    assert torch.allclose(last[11], model.hidden(tokens[:, 4:12])[:, -1], atol=1e-6)
-    assert torch.allclose(last[12], model.hidden(tokens[:, 8:13])[:, -1], atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])

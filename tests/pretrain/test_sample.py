@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from small_models import write_checkpoint
 
 from curate.pipeline.errors import UsageError
@@ -131,14 +129,15 @@ def test_what_is_heard_piece_by_piece_is_the_text_and_has_no_broken_characters(t
         assert len(heard[number]) > 1
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.text(alphabet="abc", min_size=1, max_size=3), st.integers(0, 5))
-def test_a_text_ends_before_its_first_stop_and_nothing_of_it_is_heard(trained, stop, seed):
-    whole = write(trained, ["x"], Writing(count=20, seed=seed))[0]["text"]
+@pytest.mark.parametrize("place", [0, 3, 9, 14])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_text_ends_before_its_first_stop_and_nothing_of_it_is_heard(trained, place, size):
+    whole = write(trained, ["x"], Writing(count=20))[0]["text"]
+    stop = whole[place : place + size]
     heard: list[str] = []
-    facts = write(trained, ["x"], Writing(count=20, seed=seed, stop=(stop,)), lambda _, text: heard.append(text))[0]
+    facts = write(trained, ["x"], Writing(count=20, stop=("never", stop)), lambda _, text: heard.append(text))[0]
     assert facts["text"] == whole.partition(stop)[0] == "".join(heard)
-    assert (facts["finish"] == "stop") == (stop in whole)
+    assert facts["finish"] == "stop"
 
 
 def test_a_masked_model_is_asked_for_masks_and_fills_in_only_tokens_of_text(tmp_path):
@@ -174,7 +173,7 @@ def test_a_checkpoint_is_found_by_step_by_run_and_by_folder(tmp_path):
         assert find_checkpoint(workspace, name) == newest
     for name in ("qa", "qa/3", "pretrain/finetune/qa", tuned):
         assert find_checkpoint(workspace, name) == tuned
-    with pytest.raises(UsageError, match="no checkpoint 'qq'.*did you mean 'qa'"):
+    with pytest.raises(UsageError, match=r"no checkpoint 'qq'.*did you mean 'qa'"):
         find_checkpoint(workspace, "qq")
     with pytest.raises(UsageError, match="no checkpoint '8'"):
         find_checkpoint(workspace, "8")

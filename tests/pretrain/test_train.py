@@ -122,8 +122,8 @@ def test_a_run_that_was_killed_goes_on_with_bitwise_the_same_losses(workspace, u
 
 VARIANTS = {
     "adamw": (10, {}),
-    "muon": (5, {"optimizer": "muon"}),
-    "masked": (5, {"objective": "masked", "optimizer": "adam", "kv_heads": 1, "tied": False}),
+    "muon": (4, {"optimizer": "muon"}),
+    "masked": (3, {"objective": "masked", "optimizer": "adam", "kv_heads": 1, "tied": False}),
 }
 """How often each is killed, and its settings."""
 
@@ -153,15 +153,16 @@ def test_runs_killed_at_random_moments_still_end_the_same(tmp_path):
 def test_sigterm_to_the_command_saves_a_checkpoint_and_exits_143(workspace):
     settings = [f"--set=pretrain.{name}={value}" for name, value in (SMALL | {"steps": 100_000}).items()]
     command = [sys.executable, "-m", "curate.pipeline.cli", "pretrain", "-w", workspace.root, *settings]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for line in process.stdout:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
         if line.startswith("step"):
             process.terminate()
             break
-    _, said = process.communicate()
-    assert process.returncode == 143
+    said = process.stderr.read()
+    assert process.wait() == 143
     step = checkpoints.read_checkpoint(workspace, checkpoints.list_checkpoints(workspace)[-1]).step
-    assert said == f"error: stopped by SIGTERM after step {step}, checkpoint saved: run again to go on\n"
+    assert said.endswith(f"error: stopped by SIGTERM after step {step}, checkpoint saved: run again to go on\n")
 
 
 def test_sigterm_saves_a_checkpoint_and_the_run_goes_on_from_it(workspace, undisturbed):
