@@ -101,4 +101,5 @@ STAGE = Stage(
     after="dedup",
     disk=1.06,
     check="curate.stages.decontaminate.steps:check",
+    closing="curate.stages.decontaminate.steps:closing",
 )

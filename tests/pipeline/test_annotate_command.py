@@ -54,7 +54,11 @@ def test_a_killed_run_goes_on_without_paying_twice_and_ends_in_the_same_file(num
     with model_server() as server:
         server.answer_first = 9
         command = [sys.executable, "-m", "curate.pipeline.cli", "annotate", *arguments(server.url, "killed.jsonl")]
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            # a shell that runs tests in the background has them ignore interruptions, and their children too
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         try:
             # nine are answered, and three more are asked and never answered: what dies with the process is not paid for
             journal = tmp_path / "killed.jsonl.journal"

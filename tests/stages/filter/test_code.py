@@ -31,6 +31,8 @@ def code() -> ModuleType:
 PASSES = [
     ("a/b.py", "import os\nfrom numpy import array\n"),
     ("b.PY", "import jax.numpy as jnp"),
+    ("My C# course/what?/b.py", "import jax.numpy as jnp"),
+    ("https://a.example/b.py?raw=1#L7", "import jax.numpy as jnp"),
     ("x.c", "#include <fftw3.h>\nint main() {}"),
     ("x.cpp", "#include <Eigen/Dense>"),
     ("x.v", "Theorem t : True. Proof. trivial. Qed."),
