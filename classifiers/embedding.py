@@ -113,6 +113,15 @@ def is_one(path: Path) -> bool:
     return str(tensor_file.peek(path).get("format", "")).startswith(FORMAT.partition("/")[0] + "/")
 
 
+def find_encoder(path: Path) -> encoders.Files:
+    """The encoder that `load` would open for a model; CurateError where it would not find it, or find another."""
+    about, _, _ = tensor_file.unpack(path, None, _check)
+    named = about["encoder"]
+    found = encoders.find(_own(named["name"], path))
+    encoders.check_fingerprint(found, named["fingerprint"])
+    return found
+
+
 def describe(path: Path) -> str:
     """What a model says of itself, in Markdown; its encoder need not be there."""
     about, _, data = tensor_file.unpack(path, None, _check)

@@ -143,6 +143,15 @@ def find(encoder: str) -> Files:
     return Files(encoder, weights, folder / "tokenizer.json", config)
 
 
+def check_fingerprint(found: Files, fingerprint: str) -> None:
+    """CurateError where an encoder is not the one expected."""
+    if found.fingerprint != fingerprint:
+        raise CurateError(
+            f"encoder {found.name} ({found.weights.parent}) is not the one that the model was trained with: its weights, its "
+            f"tokenizer or its config.json are others (fingerprint {found.fingerprint[:12]}, not {fingerprint[:12]})"
+        )
+
+
 def default_pooling(files: Files) -> str:
     """How sentence-transformers would pool: as the folder says, else the mean."""
     try:
@@ -159,11 +168,8 @@ def open_encoder(encoder: str, max_tokens: int, pooling: str, fingerprint: str, 
     `fingerprint` is the one that its files must have; empty: any. UsageError for device `cuda` where torch finds no GPU.
     """
     found = find(encoder)
-    if fingerprint and found.fingerprint != fingerprint:
-        raise CurateError(
-            f"encoder {encoder} ({found.weights.parent}) is not the one that the model was trained with: its weights, its "
-            f"tokenizer or its config.json are others (fingerprint {found.fingerprint[:12]}, not {fingerprint[:12]})"
-        )
+    if fingerprint:
+        check_fingerprint(found, fingerprint)
     most = found.config.get("max_position_embeddings", max_tokens)
     if isinstance(most, int) and max_tokens > most:
         raise CurateError(f"encoder {encoder} takes {most} tokens at most, not {max_tokens}")

@@ -52,7 +52,9 @@ def summary_lines(run: Annotation, source: Pages, summary: Mapping[str, Any], pa
     yield f"{path}: {summary['labelled']:,} of {source.count:,} pages labelled; {spent_line(run)} in all"
     if 0 < len(summary["found"]) <= MOST_SHOWN:
         yield "  " + ", ".join(f"{name}: {count:,}" for name, count in summary["found"].items())
-    yield from (f"  without a label: {count:,} {name}" for name, count in summary["problems"].items())
+    for name, count in summary["problems"].items():
+        reason = summary["reasons"].get(name)
+        yield f"  without a label: {count:,} {name}" + (f" (the first: {reason})" if reason else "")
     yield from (f"  {line}" for line in source.tally.lines())
 
 

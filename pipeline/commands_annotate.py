@@ -305,6 +305,7 @@ def _write(run: Annotation, source: Pages, path: Path, *, with_text: bool) -> di
 
     found: Counter[str] = Counter()
     problems: Counter[str] = Counter()
+    reasons: dict[str, str] = {}
 
     def batches() -> Iterator[list[dict[str, Any]]]:
         rows = run.rows(source)
@@ -313,11 +314,17 @@ def _write(run: Annotation, source: Pages, path: Path, *, with_text: bool) -> di
                 if row["problem"] is None:
                     found[f"{row[run.label]:.0f}" if run.label == "score" else row[run.label]] += 1
                 else:
-                    problems[row["problem"].partition(":")[0]] += 1
+                    kind, _, reason = row["problem"].partition(": ")
+                    problems[kind] += 1
+                    if reason:
+                        reasons.setdefault(kind, reason)
             yield batch
 
     write(path, run.schema(with_text), batches())
-    return {"labelled": found.total(), "found": dict(sorted(found.items())), "problems": dict(sorted(problems.items()))}
+    return {
+        "labelled": found.total(), "found": dict(sorted(found.items())), "problems": dict(sorted(problems.items())),
+        "reasons": reasons,
+    }  # fmt: skip
 
 
 def _tell(run: Annotation, source: Pages, summary: Mapping[str, Any], path: Path, as_json: bool) -> None:

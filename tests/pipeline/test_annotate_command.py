@@ -141,6 +141,14 @@ def test_pages_without_an_answer_make_the_run_incomplete(tmp_path: Path) -> None
         assert curate(*arguments, "--endpoint", server.url, "--budget-tokens", "1M").exit_code == 0
 
 
+def test_why_a_page_has_no_answer_is_told(tmp_path: Path) -> None:
+    source = write_pages(tmp_path / "pages.jsonl", 2)
+    with model_server() as server:
+        server.faults = [status(400, message="longer than the context")]
+        done = curate("-i", source, "-o", tmp_path / "out.jsonl", "--model", "m", "--endpoint", server.url)
+    assert "1 refused (the first: the server answered 400: longer than the context)" in done.output
+
+
 def test_the_key_is_stored_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_pages(tmp_path / "pages.jsonl", 3)
     monkeypatch.setenv("A_KEY", "sk-very-secret")

@@ -24,6 +24,9 @@ from small_encoder import write_encoder
 from curate.classifiers import load, tensor_file
 from curate.classifiers.model import fold, site
 from curate.pipeline.cli import main
+from curate.pipeline.errors import CurateError
+from curate.stages.classify.config import ClassifyConfig
+from curate.stages.classify.scoring import check
 
 WORDS = {
     "food": "bake oven butter garlic sugar flour cookies dinner salt".split(),
@@ -447,6 +450,14 @@ def test_a_model_on_an_encoder_is_used_where_the_encoder_is_named(tmp_path: Path
     assert "needs the encoder 'tiny'" in refused("score", path, tmp_path / "in.jsonl")
     assert curate("score", path, tmp_path / "in.jsonl", "--encoder", folder).exit_code == 0
     assert "leave --encoder out" in refused("score", "topic", tmp_path / "in.jsonl", "--encoder", folder)
+    with pytest.raises(CurateError, match="needs the encoder 'tiny'"):
+        check(ClassifyConfig(edu=f"{path}#food"))  # said before a run's first stage
+    (tmp_path / "tiny").symlink_to(write_encoder(tmp_path / "other" / "tiny", seed=1))
+    with pytest.raises(CurateError, match="is not the one that the model was trained with"):
+        check(ClassifyConfig(edu=f"{path}#food"))
+    (tmp_path / "tiny").unlink()
+    (tmp_path / "tiny").symlink_to(folder)
+    check(ClassifyConfig(edu=f"{path}#food"))
     path.with_suffix(".md").unlink()
     assert "- encoder: tiny, SHA-256 " in curate("show", path).stdout  # which needs no encoder
 
