@@ -90,7 +90,7 @@ def measure(data: Path, console: Console, vectors: Path | None = None) -> dict[s
 def encode(texts: Sequence[str], encoder: str = ENCODER) -> npt.NDArray[np.float32]:
     """A sentence encoder's vector of each text's first MAX_TOKENS tokens; CurateError where it is not installed."""
     files = encoders.find(encoder)
-    opened = encoders.open_encoder(encoder, None, MAX_TOKENS, encoders.default_pooling(files), files.fingerprint)
+    opened = encoders.open_encoder(encoder, MAX_TOKENS, encoders.default_pooling(files), files.fingerprint)
     return opened.encode(texts)
 
 

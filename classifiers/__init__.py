@@ -1,8 +1,9 @@
-"""What scores a document: load a classifier by name or path and ask it.
+"""What scores a document: load a classifier by name or path and ask it, or train one.
 
-    from curate.classifiers import load
+    from curate.classifiers import Examples, fit, load
     labels, scores = load("topic").predict(texts)      # label kinds: strings and their probabilities
     scores = load("math").predict(texts)               # score kinds: numbers alone
+    fit("linear", Examples(texts, labels, sites), name="mine", version="1").save("mine.safetensors")
 
 Names are shipped models (`models/`, each with a card) and heuristics; a path is a model file of one's own (`.safetensors`
 that `kinds.fit` made, or fastText's `.bin` / `.ftz`). `name#label` is the probability of one label of a label classifier.
@@ -24,9 +25,10 @@ from curate.pipeline.errors import CurateError, UsageError, nearest
 
 if TYPE_CHECKING:
     from curate.classifiers.encoders import Device
-    from curate.classifiers.model import Classifier
+    from curate.classifiers.kinds import fit
+    from curate.classifiers.model import Classifier, Examples
 
-__all__ = ["Reference", "card", "list_models", "load", "names", "resolve"]
+__all__ = ["Examples", "Reference", "card", "fit", "list_models", "load", "names", "resolve"]
 
 HEURISTICS = {
     "heuristic_lesson": (
@@ -37,6 +39,19 @@ HEURISTICS = {
     "heuristic_prose": ("1", (0.0, 1.0), "0–1, how much a text looks like written prose: a formula, no model"),
 }
 """Version, range and description of each; a change of what one gives comes with a new version."""
+
+
+def __getattr__(name: str) -> Any:
+    """What training takes, imported when it is asked for."""
+    if name == "fit":
+        from curate.classifiers.kinds import fit
+
+        return fit
+    if name == "Examples":
+        from curate.classifiers.model import Examples
+
+        return Examples
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True)
@@ -136,29 +151,35 @@ def _runs_on_gpu(about: Mapping[str, Any]) -> bool:
     return isinstance(encoder, dict) and encoder.get("name") != "minilm-int8"
 
 
-def load(name_or_path: str, device: Device = "auto") -> Classifier:
+def load(name_or_path: str | Path, device: Device = "auto", encoder: str | Path | None = None) -> Classifier:
     """A classifier, ready to predict; loaded once a process.
 
     `device` is for models on a sentence encoder that torch can run: `cpu`, `cuda`, or `auto` for a GPU where there is one;
-    all others run on the processor. UsageError for an unknown name, a missing file, or `cuda` where such a model finds no
-    GPU; CurateError for a file that is corrupted, truncated or no model.
+    all others run on the processor. `encoder` is that encoder's folder; None: a package's, or the folder beside the model's
+    file that has the encoder's name. UsageError for an unknown name, a missing file, an encoder for a model that stands on
+    none, or `cuda` where such a model finds no GPU; CurateError for a file that is corrupted, truncated or no model.
     """
-    reference = resolve(name_or_path)
+    reference = resolve(str(name_or_path))
+    folder = None if encoder is None else str(encoder)
     if reference.kind == "file":
         state = Path(reference.source).stat()
-        return _load(reference, device, state.st_mtime_ns, state.st_size)
-    return _load(reference, device)
+        return _load(reference, device, folder, state.st_mtime_ns, state.st_size)
+    if folder is not None:
+        raise _no_encoder(reference.source)
+    return _load(reference, device, None)
 
 
 @cache
-def _load(reference: Reference, device: Device, *state: int) -> Classifier:
+def _load(reference: Reference, device: Device, encoder: str | None, *state: int) -> Classifier:
     from curate.classifiers import model
 
     if reference.kind == "heuristic":
         from curate.classifiers.heuristics import Heuristic
 
         return Heuristic(reference.source, reference.version, reference.fingerprint, reference.scale)
-    loaded = _load_shipped(reference) if reference.kind != "file" else _load_file(Path(reference.source), device)
+    loaded = (
+        _load_shipped(reference) if reference.kind != "file" else _load_file(Path(reference.source), device, encoder)
+    )
     return model.ProbabilityOf(loaded, reference.label) if reference.label else loaded
 
 
@@ -173,20 +194,26 @@ def _load_shipped(reference: Reference) -> Classifier:
     return loaded
 
 
-def _load_file(path: Path, device: Device = "auto") -> Classifier:
-    from curate.classifiers import embedding, fasttext, fasttext_file, linear, model, tensor_file
+def _load_file(path: Path, device: Device = "auto", encoder: str | None = None) -> Classifier:
+    from curate.classifiers import embedding, fasttext, fasttext_file, linear, model
 
     try:
         with path.open("rb") as stream:
             head = stream.read(9)
     except OSError as error:
         raise CurateError(f"cannot read model {path}: {error.strerror}") from error
-    if head[:4] == fasttext_file.MAGIC:
-        return fasttext.load(path)
-    if head[8:9] == b"{":
-        embedded = str(tensor_file.peek(path).get("format", "")).startswith("curate.embedding/")
-        return embedding.load(path, device=device) if embedded else linear.load(path)
-    raise model.refuse(path, "neither safetensors nor fastText")
+    plain = head[:4] == fasttext_file.MAGIC
+    if not plain and head[8:9] != b"{":
+        raise model.refuse(path, "neither safetensors nor fastText")
+    if not plain and embedding.is_one(path):
+        return embedding.load(path, device=device, encoder=encoder)
+    if encoder is not None:
+        raise _no_encoder(str(path))
+    return fasttext.load(path) if plain else linear.load(path)
+
+
+def _no_encoder(source: str) -> UsageError:
+    return UsageError(f"{source} stands on no sentence encoder: leave --encoder out")
 
 
 @cache

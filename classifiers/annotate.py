@@ -27,11 +27,14 @@ from curate.classifiers.annotate_journal import Answer, Journal
 from curate.classifiers.annotate_prompt import Prompt
 from curate.pipeline.config import digest
 from curate.pipeline.errors import CurateError
+from curate.pipeline.tables import printable
 
 GIVE_UP = 10
 """Pages in a row, with no answer between them, after which the endpoint counts as down."""
 REFUSALS = 5
 """Pages refused from the very beginning, after which it is not the pages."""
+UNREAD = 20
+"""Pages from the very beginning without one well-formed answer, after which it is not the pages either."""
 MALFORMED = "malformed"
 SYNC_SECONDS = 1.0
 
@@ -133,6 +136,8 @@ class Annotation:
         self._without: dict[str, str] = {}
         """Why a question has no answer, by key; in this run alone, for these are asked again."""
         self._rest = "not asked"
+        self._any_read = False
+        """Whether any answer, of this run or before, was of the form asked for."""
         self.fingerprint = digest([self.model.model, self.model.settings, prompt.fingerprint])
 
     def question(self, page: Page) -> Question:
@@ -187,7 +192,10 @@ class Annotation:
                 continue
             seen.add(short)
             answers = self.journal.answers(key)
-            if len(answers) >= self.tries or self._best(answers) is not None:
+            read = self._best(answers) is not None
+            if read:
+                self._any_read = True
+            if read or len(answers) >= self.tries:
                 self.standing.found += 1
                 self.standing.done += 1
             else:
@@ -211,6 +219,7 @@ class Annotation:
                 self.standing.answers += 1
                 self.standing.malformed += not good
             if good:
+                self._any_read = True
                 return
             if self.stop.is_set():
                 raise Stopped
@@ -234,7 +243,21 @@ class Annotation:
         else:
             failures.clear()
             self.standing.done += 1
+            self._check_read(key)
         return False
+
+    def _check_read(self, key: str) -> None:
+        """CurateError where no answer at all has the form asked for: every further one would be paid for in vain."""
+        asked = self.standing.done - self.standing.found
+        if self._any_read or asked < UNREAD:
+            return
+        last = self.journal.answers(key)[-1]
+        cut = last.tokens_out >= self.prompt.head.max_tokens
+        why = f", cut off at the prompt's max_tokens of {self.prompt.head.max_tokens}" if cut else ""
+        raise CurateError(
+            f"no answer to the first {asked} pages has the form that the prompt's `answer` asks for; the last one{why}: "
+            f"{printable(last.text[-200:]) or '(empty)'}; they are kept, and another `answer` in the prompt reads them anew"
+        )
 
     def _fail(self, key: str, kind: str, why: str, failures: Counter[str], most: int | None) -> None:
         self._note(key, kind, why)

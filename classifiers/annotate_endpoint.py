@@ -82,7 +82,7 @@ class Endpoint:
         self, url: str, model: str, *, key: str = "", temperature: float = 0.0, seed: int = 0, timeout: float = 120.0,
         extra: Mapping[str, Any] | None = None, retry: Retry | None = None, stop: threading.Event | None = None,
     ) -> None:  # fmt: skip
-        self.url = f"{check_url(url).rstrip('/')}/chat/completions"
+        self.url = f"{check_url(url).rstrip('/').removesuffix('/chat/completions')}/chat/completions"
         self.model = model
         self.settings: dict[str, Any] = {"temperature": temperature, "seed": seed, **(extra or {})}
         self.stop = stop or threading.Event()
@@ -118,7 +118,10 @@ class Endpoint:
             body["temperature"] = max(RETRY_TEMPERATURE, self.settings["temperature"])
         status, headers, data = self._post(body)
         if status == 200:
-            return _reply(data, question)
+            try:
+                return _reply(data, question)
+            except _NoCompletion:
+                raise Interrupted(f"the server's reply is no chat completion{self._said(data)}") from None
         self._refuse(status, headers, data)
         raise AssertionError
 
@@ -132,7 +135,11 @@ class Endpoint:
         if status in (401, 403):
             raise CurateError(f"{name}: not allowed (the server answered {status}): is the right key in --key-env?")
         if status in (404, 405):
-            raise CurateError(f"{name}: no such endpoint or model {self.model!r} (the server answered {status}{said})")
+            path = urllib.parse.urlsplit(self.url).path
+            hint = "; most endpoints end in /v1" if path == "/chat/completions" else ""
+            raise CurateError(
+                f"{name}: no such endpoint or model {self.model!r} (the server answered {status}{said}){hint}"
+            )
         if 300 <= status < 400:
             raise CurateError(f"{name} answers with a redirect ({status}): give the address that it leads to")
         raise CurateError(f"{name}: the server answered {status}{said}")
@@ -140,11 +147,15 @@ class Endpoint:
     def _said(self, data: bytes) -> str:
         """The message of an error, on one line and without the key, should the server repeat it."""
         try:
-            error = json.loads(data)["error"]
-            text = error["message"] if isinstance(error, dict) else error
-        except (ValueError, KeyError, TypeError, RecursionError):
+            found = json.loads(data)
+        except (ValueError, RecursionError):
             return ""
-        if not isinstance(text, str):
+        text = None
+        for place in ("error", "message", "detail"):  # OpenAI, llama.cpp, vLLM; vLLM before 0.10; FastAPI
+            if isinstance(found, dict) and not isinstance(text, str):
+                text = found.get(place)
+                text = text.get("message") if isinstance(text, dict) else text
+        if not isinstance(text, str) or not text:
             return ""
         return f": {printable(text.replace(self._key, '***') if self._key else text)[:200]}"
 
@@ -241,18 +252,24 @@ def read_key(variable: str | None) -> str:
     return key
 
 
+class _NoCompletion(Exception):
+    """A reply of another form."""
+
+
 def _reply(data: bytes, question: Question) -> Reply:
-    """The answer in a chat completion; Interrupted where it is none."""
+    """The answer in a chat completion: what follows a model's thoughts, where the server tells them apart."""
     try:
         found = json.loads(data)
         content = found["choices"][0]["message"]["content"]
         usage = found.get("usage") or {}
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise Interrupted("the server's reply is no chat completion") from None
+        raise _NoCompletion from None
     if content is None:
         content = ""
+    if isinstance(content, list):  # in parts, as some servers give it
+        content = "".join(str(part["text"]) for part in content if isinstance(part, dict) and part.get("text"))
     if not isinstance(content, str) or not isinstance(usage, dict):
-        raise Interrupted("the server's reply is no chat completion")
+        raise _NoCompletion
     text = content[:LONGEST_ANSWER]
     # where the server does not say what it counted, the most that it can have been
     tokens_in = _count(usage.get("prompt_tokens"), question.most_tokens_in)

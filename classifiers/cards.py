@@ -64,11 +64,13 @@ def write(
 
 def read(path: Path) -> str:
     """The card that lies beside a model file; without one, what the model says of itself."""
-    from curate.classifiers import load
+    from curate.classifiers import embedding, load
 
     beside = path.with_suffix(".md")
     if beside.is_file():
         return beside.read_text("utf-8", "replace")
+    if embedding.is_one(path):  # its encoder need not be there
+        return embedding.describe(path) + f"- no card {beside.name} lies beside it\n"
     model = load(str(path))
     lines = [
         f"# {model.name}", "", f"- kind: {model.kind}", f"- version: {model.version}", f"- gives: {model.output}",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +62,6 @@ def distil(
     values, teacher_speed = ask(teacher, rows, progress, kept)
     student = kinds.fit(student_kind, _lesson(teacher, rows, values, kept_out), settings, name=name, version=version)
     unseen = [row for row, out in zip(rows, kept_out, strict=True) if out]
-    student.values(pa.array([unseen[0].text[:1_000]]))  # what a first call costs is no speed
     learned, student_speed = ask(student, unseen)
     report = {
         "teacher": judged.describe(teacher), "student": judged.describe(student), "pages": len(rows),
@@ -82,15 +80,12 @@ def ask(
     answers: Answers | None = None,
 ) -> tuple[Floats, float]:
     """What the model says of every row, and pages a second (NaN where every answer was there already)."""
-    values, done, asked, seconds = [], 0, 0, 0.0
+    values, done, timed = [], 0, judged.Timed(model)
     for batch in batches(rows, lambda row: len(row.text)):
         known = [None if answers is None else answers.of(row.text) for row in batch]
         new = list(dict.fromkeys(row.text for row, value in zip(batch, known, strict=True) if value is None))
         if new:
-            started = time.perf_counter()
-            found = model.values(pa.array(new, pa.large_string()))
-            seconds += time.perf_counter() - started
-            asked += len(new)
+            found = timed.values(pa.array(new, pa.large_string()))
             if answers is not None:
                 answers.keep(new, found)
             fresh = dict(zip(new, found, strict=True))
@@ -98,7 +93,7 @@ def ask(
         values.append(np.stack([np.asarray(value, np.float32) for value in known]))
         done += len(batch)
         progress(done, len(rows))
-    return np.concatenate(values), float(metrics.divided(asked, seconds))
+    return np.concatenate(values), timed.speed
 
 
 class Answers:
@@ -120,12 +115,13 @@ class Answers:
         whole = data[: data.rfind(b"\n") + 1]
         try:
             first, *rest = (json.loads(line) for line in whole.splitlines())
-            same = first == head
-            self._known = {each["text"]: self._checked(each["value"]) for each in rest}
+            other = {*first} == {*head} and first != head
+            self._known = {} if other else {each["text"]: self._checked(each["value"]) for each in rest}
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UsageError(f"{path} holds no teacher's answers: name another file") from None
-        if not same:
-            raise UsageError(f"{path} holds another teacher's answers: name another file")
+        if other or first != head:
+            whose = "another" if other else "no"
+            raise UsageError(f"{path} holds {whose} teacher's answers: name another file")
         if len(whole) < len(data):
             with path.open("r+b") as writable:
                 writable.truncate(len(whole))

@@ -1,7 +1,7 @@
 """Classifiers on a frozen sentence encoder: a linear or logistic head on the text's vector (FineWeb-Edu's shape).
 
-On disk the head alone, a few kilobytes of safetensors; its header names the encoder and the SHA-256 of its weights, and a
-model is not loaded with others.
+On disk the head alone, a few kilobytes of safetensors. Its header names the encoder and the SHA-256 of its files, and a model
+is not loaded with another. It never says where the encoder lies: a file from elsewhere opens no path of its own choice.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from curate.classifiers.model import (
     softmax,
     write,
 )
+from curate.classifiers.ngrams import as_strings
 from curate.pipeline.errors import CurateError
 
 FORMAT = "curate.embedding/1"
@@ -88,20 +89,63 @@ class Embedding(Classifier):
         write(path, tensor_file.pack(self.about, self._tensors))
 
 
-def load(path: Path | str, data: bytes | None = None, device: encoders.Device = "auto") -> Embedding:
+def load(
+    path: Path | str, data: bytes | None = None, device: encoders.Device = "auto", encoder: str | None = None
+) -> Embedding:
     """A model from its file, with its encoder on that device.
 
+    `encoder` is a name or a folder; None: the name that the model gives, or the folder of that name beside the model's file.
     CurateError for a file that is corrupted, truncated or something else, an encoder that is not there (it says which package
-    has it), or one with other weights.
+    has it), or another than the model was trained with.
     """
     about, tensors, data = tensor_file.unpack(path, data, _check)
     named = about["encoder"]
-    encoder = encoders.open_encoder(
-        named["name"], Path(path).parent, named["max_tokens"], named["pooling"], named["fingerprint"], device
+    opened = encoders.open_encoder(
+        encoder or _own(named["name"], Path(path)), named["max_tokens"], named["pooling"], named["fingerprint"], device
     )
-    if encoder.files.config["hidden_size"] != len(tensors["weights"]):
+    if opened.files.config["hidden_size"] != len(tensors["weights"]):
         raise CurateError(f"{path}: its weights do not fit the encoder {named['name']}")
-    return Embedding(about, tensors, encoder, hashlib.sha256(data).hexdigest())
+    return Embedding(about, tensors, opened, hashlib.sha256(data).hexdigest())
+
+
+def is_one(path: Path) -> bool:
+    """Whether a file says that it is a model of this kind, of any version."""
+    return str(tensor_file.peek(path).get("format", "")).startswith(FORMAT.partition("/")[0] + "/")
+
+
+def find_encoder(path: Path) -> encoders.Files:
+    """The encoder that `load` would open for a model; CurateError where it would not find it, or find another."""
+    about, _, _ = tensor_file.unpack(path, None, _check)
+    named = about["encoder"]
+    found = encoders.find(_own(named["name"], path))
+    encoders.check_fingerprint(found, named["fingerprint"])
+    return found
+
+
+def describe(path: Path) -> str:
+    """What a model says of itself, in Markdown; its encoder need not be there."""
+    about, _, data = tensor_file.unpack(path, None, _check)
+    labels, encoder = about["labels"], about["encoder"]
+    low, high = tensor_file.check_scale(about)
+    lines = [
+        f"# {about['name']}", "", "- kind: embedding", f"- version: {about['version']}",
+        f"- gives: {'label' if len(labels) > 1 else 'score'}", f"- labels: {', '.join(labels) or 'none: a number'}",
+        f"- scale: {low:g} to {high:g}", f"- SHA-256: {hashlib.sha256(data).hexdigest()}",
+        f"- encoder: {encoder['name']}, SHA-256 {encoder['fingerprint']}",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _own(name: str, path: Path) -> str:
+    """The encoder that a model names: one of a package, or a folder beside its file, and no other path."""
+    if name in encoders.NAMES:
+        return name
+    if not (path.parent / name).is_dir():
+        raise CurateError(
+            f"{path} needs the encoder {name!r}: put its folder, or a link to it, beside the model under that name, or say "
+            "where it is (--encoder, or load(…, encoder=…))"
+        )
+    return str(path.parent / name)
 
 
 def _check(about: dict[str, Any], tensors: tensor_file.Tensors) -> None:
@@ -119,6 +163,7 @@ def _check(about: dict[str, Any], tensors: tensor_file.Tensors) -> None:
     encoder = about["encoder"]
     if (
         not all(isinstance(encoder[key], str) and encoder[key] for key in ("name", "fingerprint"))
+        or not encoders.is_name(encoder["name"])
         or encoder["pooling"] not in encoders.POOLINGS
         or type(encoder["max_tokens"]) is not int
         or not 2 <= encoder["max_tokens"] <= 8_192
@@ -131,14 +176,19 @@ def fit(examples: Examples, settings: EmbeddingSettings, *, name: str, version: 
     wanted = goal(examples, settings.positive)
     files = encoders.find(settings.encoder)
     pooling = settings.pooling or encoders.default_pooling(files)
-    encoder = encoders.open_encoder(settings.encoder, None, settings.max_tokens, pooling, "")
+    encoder = encoders.open_encoder(settings.encoder, settings.max_tokens, pooling, files.fingerprint)
     vectors = encoder.encode(examples.texts)
     weights, bias = _head(vectors, wanted, examples.weighting, settings)
     tensors = {"weights": weights.astype(np.float32), "bias": bias.astype(np.float32)}
+    called = encoders.name_of(settings.encoder)
+    if not encoders.is_name(called):
+        raise CurateError(
+            f"encoder {settings.encoder!r}: a model cannot name a folder {called!r}; give its path to the end"
+        )
     about = {
         "format": FORMAT, "name": name, "version": version, "labels": list(wanted.labels), "scale": list(wanted.scale),
-        "settings": settings.model_dump(), "encoder": {"name": settings.encoder, "fingerprint": files.fingerprint,
-        "max_tokens": settings.max_tokens, "pooling": pooling},
+        "settings": settings.model_dump() | {"encoder": called}, "encoder": {"name": called,
+        "fingerprint": files.fingerprint, "max_tokens": settings.max_tokens, "pooling": pooling},
     }  # fmt: skip
     return Embedding(about, tensors, encoder, hashlib.sha256(tensor_file.pack(about, tensors)).hexdigest())
 
@@ -171,7 +221,5 @@ def _head(
 
 def _strings(texts: pa.Array) -> list[str]:
     """The texts as Python has them; null is empty, and what is no UTF-8 is replaced."""
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        texts = texts.cast(pa.large_string())
-    buffers = (text.as_buffer() for text in texts)
+    buffers = (text.as_buffer() for text in as_strings(texts))
     return ["" if buffer is None else buffer.to_pybytes().decode("utf-8", "replace") for buffer in buffers]

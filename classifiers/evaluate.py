@@ -150,7 +150,7 @@ def measure(
         "asked": {"kind": asked.kind, "positive": asked.positive, "labels": list(asked.labels),
                   "scale": list(asked.scale), "probability": asked.probability, "from": main},
         "pages": len(judged), "sites": len(judged.sites), "bootstrap_draws": draws if spans else 0,
-        "pages_per_second": len(judged) / judged.seconds if judged.seconds else None,
+        "pages_per_second": judged.speed,
         "scores": [with_span(name, name) for name in values if " " not in name],
         "threshold": {"threshold": threshold, "gives": gives(threshold)},
         "chosen": [each | {"gives": gives(each["threshold"]) if each["threshold"] is not None else []} for each in chosen],

@@ -96,7 +96,7 @@ class FastText(Classifier):
         if self._levels is not None:
             weights = shares.astype(np.float64)
             weights[weights.sum(axis=1) == 0] = self._parts.label_counts
-            mean = (weights @ self._levels) / weights.sum(axis=1)
+            mean = (weights * self._levels).sum(axis=1) / weights.sum(axis=1)
             return np.asarray(mean.clip(*self.scale), np.float32)
         shares = np.minimum(shares, np.float32(1))
         return shares if self._positive is None else np.ascontiguousarray(shares[:, self._positive])

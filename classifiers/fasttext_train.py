@@ -93,8 +93,7 @@ def search(examples: Examples, settings: FastTextSettings) -> tuple[FastTextSett
     own autotune stops by the clock and splits by line: another load of the machine gives another model, and pages of one
     site stand on both sides.
     """
-    groups = examples.groups or [str(row) for row in range(len(examples))]
-    held = folds_of([f"trials {group}" for group in groups], 4) == 0
+    held = folds_of([f"trials {group}" for group in examples.grouping], 4) == 0
     seen, unseen = examples.take(~held), examples.take(held)
     if not len(unseen) or not len(seen):
         raise CurateError("trials: too few groups (sites) to keep some out for measuring")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.classifiers.labelled import Row
-from curate.classifiers.metrics import Places, Values
+from curate.classifiers.metrics import Places, Values, divided
 from curate.classifiers.model import Classifier, Floats
 from curate.classifiers.rows import batches
 from curate.pipeline.errors import CurateError, UsageError, nearest
@@ -71,7 +71,8 @@ class Judged:
     language: Places
     weights: Values
     confidence: Values
-    seconds: float = 0.0
+    speed: float = float("nan")
+    """Pages a second; NaN where that was not measured."""
     about: dict[str, Any] = field(default_factory=dict)
     chosen: Places | None = None
     """The place of the label that the model gives each page; None: that of the greatest probability."""
@@ -94,19 +95,41 @@ def gather(model: Classifier, rows: Iterable[Row], asked: Question) -> Judged:
     """
     marks: list[Row] = []
     values: list[Floats] = []
-    seconds = 0.0
+    timed = Timed(model)
     for batch in batches(rows, lambda row: len(row.text)):
-        texts = pa.array([row.text for row in batch], pa.large_string())
-        started = time.perf_counter()
-        values.append(model.values(texts))
-        seconds += time.perf_counter() - started
+        values.append(timed.values(pa.array([row.text for row in batch], pa.large_string())))
         marks += [replace(row, text="") for row in batch]
     if not marks:
         raise CurateError("no page to judge on")
-    return assemble(model, marks, np.concatenate(values), asked, seconds)
+    return assemble(model, marks, np.concatenate(values), asked, timed.speed)
 
 
-def assemble(model: Classifier, rows: Sequence[Row], values: Floats, asked: Question, seconds: float = 0.0) -> Judged:
+class Timed:
+    """A classifier and how fast it answers, without its first text: what a first call costs (kernels, memory) is no speed."""
+
+    def __init__(self, model: Classifier) -> None:
+        self._model, self._asked, self._seconds, self._warm = model, 0, 0.0, False
+
+    def values(self, texts: pa.Array) -> Floats:
+        first = [] if self._warm else [self._model.values(texts.slice(0, 1))]
+        self._warm, rest = True, texts.slice(len(first))
+        if not len(rest):
+            return first[0] if first else self._model.values(rest)
+        started = time.perf_counter()
+        found = self._model.values(rest)
+        self._seconds += time.perf_counter() - started
+        self._asked += len(rest)
+        return np.concatenate([*first, found])
+
+    @property
+    def speed(self) -> float:
+        """Pages a second; NaN where no second text was asked about."""
+        return float(divided(self._asked, self._seconds))
+
+
+def assemble(
+    model: Classifier, rows: Sequence[Row], values: Floats, asked: Question, speed: float = float("nan")
+) -> Judged:
     """A judgement from what the model said of each row; rows of weight 0 do not count."""
     if asked.kind != "regression":
         _check(asked, {str(row.label) for row in rows})
@@ -130,7 +153,7 @@ def assemble(model: Classifier, rows: Sequence[Row], values: Floats, asked: Ques
     languages, language = _numbered([row.language for row in rows])
     return Judged(
         asked, np.array(wanted, float), values, sites, site, languages, language, weights[counted],
-        np.array([row.confidence for row in rows]), seconds, describe(model),
+        np.array([row.confidence for row in rows]), speed, describe(model),
         model.best(values) if asked.kind == "labels" else None,
     )  # fmt: skip
 

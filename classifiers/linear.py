@@ -113,7 +113,10 @@ class Linear(Classifier):
             tensors["idf"], tensors["scale"], tensors["weights"], tensors["bias"], out,
         )  # fmt: skip
         margins = out.astype(np.float64)
-        return margins + prose_parts(texts) @ tensors["shape"] if settings.shape else margins
+        if settings.shape:  # part by part: how a matrix product is rounded depends on how many texts there are
+            for part, weights in zip(prose_parts(texts).T, tensors["shape"], strict=True):
+                margins += part[:, None] * weights
+        return margins
 
     def values(self, texts: pa.Array) -> Floats:
         margins = finite(self.margins(texts) * self._slope + self._shift, self.name)
@@ -214,9 +217,13 @@ def fit(examples: Examples, settings: LinearSettings, *, name: str, version: str
             "scale": list(wanted.scale), "settings": settings.model_dump(), "slope": 1.0, "shift": 0.0}  # fmt: skip
     texts, target, weights = examples.array, wanted.target, examples.weighting
     if not wanted.regression:
-        held = folds_of([f"calibration {group}" for group in examples.groups]) == 0  # a split of its own
-        if held.all() or not held.any() or len(set(target[~held])) != len(set(target)):
-            raise CurateError(f"cannot train {name}: too few groups to keep some out for the probabilities")
+        held = folds_of([f"calibration {group}" for group in examples.grouping]) == 0  # a split of its own
+        held &= np.isin(target, target[~held])  # a label that would be gone from the others is not held out
+        if not held.any() or len(set(target[~held])) < 2:
+            raise CurateError(
+                f"cannot train {name}: {len(texts):,} texts of {len(set(examples.grouping)):,} groups (sites) are too few to "
+                "keep some out for the probabilities"
+            )
         seen = texts.filter(pa.array(~held))
         first = Linear(meta, _train(seen, target[~held], weights[~held], settings, wanted), "")
         meta["slope"], meta["shift"] = _calibrate(first.margins(texts.filter(pa.array(held))), target[held])

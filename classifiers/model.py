@@ -175,6 +175,11 @@ class Examples:
         return pa.array(self.texts, pa.large_string())
 
     @property
+    def grouping(self) -> list[str]:
+        """What a split keeps together: the groups; a text without one stands for itself."""
+        return [group or str(row) for row, group in enumerate(self.groups or [""] * len(self.texts))]
+
+    @property
     def weighting(self) -> npt.NDArray[np.float64]:
         """The weight of each text; 1 where none were given."""
         return np.array(self.weights, float) if self.weights else np.ones(len(self.texts))
@@ -186,6 +191,8 @@ class Examples:
         for name, column in vars(self).items():
             if column and len(column) != len(self.texts):
                 raise CurateError(f"{len(self.texts)} texts, but {len(column)} {name}")
+        if not all(isinstance(text, str) for text in self.texts):
+            raise CurateError("examples: every text must be a string; leave out what has none")
         if self.labels and len(set(self.labels)) < 2:
             raise CurateError(
                 f"all {len(self.texts)} examples have one label, {self.labels[0]!r}: nothing to tell apart"

@@ -14,6 +14,8 @@ No byte sequence, valid UTF-8 or not, makes a kernel fail; the time is linear in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +34,22 @@ _FNV_PRIME = np.uint64(0x100000001B3)
 _LOOKAHEAD = 2_000  # bytes that a `$` or `\begin` may look ahead for its end: keeps hostile input linear
 
 
+def as_strings(texts: pa.Array | pa.ChunkedArray | Iterable[str | None]) -> pa.Array:
+    """The texts as one Arrow array of strings, from Arrow in any form, or from a list. TypeError for a single string."""
+    if isinstance(texts, str | bytes):
+        raise TypeError("texts: one string was given; give an Arrow array or a list of strings")
+    if isinstance(texts, pa.ChunkedArray):
+        return texts.cast(pa.large_string()).combine_chunks()  # together they may be over 2 GB
+    if not isinstance(texts, pa.Array):
+        return pa.array(texts, pa.large_string())
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        return texts.cast(pa.large_string())
+    return texts
+
+
 def utf8_views(texts: pa.Array | pa.ChunkedArray) -> tuple[Bytes, Offsets, Offsets]:
     """The bytes of an Arrow string array without a copy: buffer, starts and ends. A null is an empty text."""
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.cast(pa.large_string()).combine_chunks()  # together they may be over 2 GB
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        texts = texts.cast(pa.large_string())
+    texts = as_strings(texts)
     wide = pa.types.is_large_string(texts.type)
     _, positions, data = texts.buffers()
     count = len(texts)

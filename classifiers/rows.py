@@ -62,13 +62,16 @@ class Tally:
 
     def lines(self) -> list[str]:
         """For a person: one line each."""
-        found = [f"{count:,} of {self.rows:,} rows left out: {why}" for why, count in sorted(self.left_out.items())]
+        found = [
+            f"{count:,} of {self.rows:,} rows left out: {why}" for why, count in sorted(self.left_out.items()) if count
+        ]
         found += [f"{count:,} rows: {what}" for what, count in sorted(self.noted.items())]
         return found + [f"no column {name!r} in some or all of the files" for name in sorted(self.missing)]
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "rows": self.rows, "used": self.used, "left_out": dict(sorted(self.left_out.items())),
+            "rows": self.rows, "used": self.used,
+            "left_out": {why: count for why, count in sorted(self.left_out.items()) if count},
             "noted": dict(sorted(self.noted.items())), "missing_columns": sorted(self.missing),
         }  # fmt: skip
 

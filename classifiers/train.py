@@ -22,7 +22,7 @@ import pyarrow as pa
 from curate.classifiers import datasets, linear, weak
 from curate.classifiers.datasets import KEPT_OUT_FOLD
 from curate.classifiers.heuristics import heuristic_lesson, heuristic_prose
-from curate.classifiers.model import Examples, folds_of
+from curate.classifiers.model import Classifier, Examples, folds_of
 from curate.pipeline.errors import CurateError
 
 Scores = dict[str, float]
@@ -44,14 +44,14 @@ def topic(data: Path, report: Report) -> tuple[linear.Linear, Scores]:
     examples = datasets.topics(data)
     kept_out = examples.part(kept_out=True)
     model = _fit("topic", examples.part(kept_out=False), settings)
-    scores = {"texts_kept_out": float(len(kept_out)), **_accuracy(model, kept_out)}
+    scores = {"texts_kept_out": float(len(kept_out)), **accuracy(model, kept_out)}
     report(f"kept-out sites: {scores}")
     # Every other fifth of the sites in turn, by a model that has not seen it: how sure the numbers above are.
     folds = folds_of(examples.groups)
     turns = []
     for number in range(KEPT_OUT_FOLD):
         turn = _fit("topic", examples.take(folds != number), settings)
-        turns.append(_accuracy(turn, examples.take(folds == number)))
+        turns.append(accuracy(turn, examples.take(folds == number)))
         report(f"fifth {number}: {turns[-1]}")
     for name in turns[0]:
         scores[f"{name}_other_fifths"] = round(float(np.mean([turn[name] for turn in turns])), 4)
@@ -64,7 +64,7 @@ def math(data: Path, report: Report) -> tuple[linear.Linear, Scores]:
     examples = datasets.mathematics(data)
     kept_out, trained = examples.part(kept_out=True), examples.part(kept_out=False)
     model = _fit("math", trained, settings)
-    scores = {"texts_kept_out": float(len(kept_out)), **_detection(model, kept_out)}
+    scores = {"texts_kept_out": float(len(kept_out)), **detection(model, kept_out)}
     report(f"kept-out sites and books: {scores}")
     for source in ("calculus", "/problems/", "tex/"):
         unseen = np.array(
@@ -74,12 +74,12 @@ def math(data: Path, report: Report) -> tuple[linear.Linear, Scores]:
         for row in kept_out.rows():
             if row[1] == "other":
                 judged.add(*row)
-        found = _detection(_fit("math", trained.take(~unseen), settings), judged)
+        found = detection(_fit("math", trained.take(~unseen), settings), judged)
         scores[f"roc_area_never_seen_{source.strip('/')}"] = found["roc_area"]
         report(f"trained without {source}: {found}")
     pages = datasets.math_pages(data)
     scores["texts_math_pages"] = float(len(pages))
-    scores["roc_area_math_pages"] = _detection(model, pages)["roc_area"]
+    scores["roc_area_math_pages"] = detection(model, pages)["roc_area"]
     problems = np.asarray(model.values(pa.array(datasets.word_problems(data))))
     scores["word_problems_above_half"] = round(float((problems > 0.5).mean()), 4)
     return model, scores
@@ -167,7 +167,7 @@ def _unseen(name: str, examples: Examples, settings: linear.LinearSettings) -> V
     return values
 
 
-def _accuracy(model: linear.Linear, examples: Examples) -> Scores:
+def accuracy(model: Classifier, examples: Examples) -> Scores:
     """Share of right labels; the same where the label's own confidence is .9 or more; mean probability given."""
     labels, shares = model.predict(examples.array)
     right = np.array([a == b for a, b in zip(labels.to_pylist(), examples.labels, strict=True)])
@@ -180,7 +180,7 @@ def _accuracy(model: linear.Linear, examples: Examples) -> Scores:
     return {name: round(float(value), 4) for name, value in found.items()}
 
 
-def _detection(model: linear.Linear, examples: Examples) -> Scores:
+def detection(model: Classifier, examples: Examples) -> Scores:
     """Area under the ROC curve; recall and false-positive rate above one half."""
     shares = model.values(examples.array)
     wanted = np.array([label == "math" for label in examples.labels])

@@ -13,14 +13,12 @@ from curate.pipeline.errors import Incomplete, UsageError
 from curate.pipeline.options import guarded, json_option, say
 
 if TYPE_CHECKING:
-    from curate.classifiers.annotate import Annotation, Budget, Model, Page, Standing
+    from curate.classifiers.annotate import Annotation, Budget, Model, Standing
+    from curate.classifiers.annotate_pages import Pages
     from curate.classifiers.annotate_prompt import Prompt
-    from curate.classifiers.rows import Tally
     from curate.pipeline.progress import Display
 
 OUTPUTS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
-CHARACTERS_A_TOKEN = 4.0
-"""For the estimate before a run; what is spent is counted by the server's own numbers."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,7 @@ def annotate(
     """
     from curate.classifiers import annotate as work
     from curate.classifiers.annotate_journal import Journal
+    from curate.classifiers.annotate_pages import Pages
 
     path = _output(output)
     prompt = _prompt(prompt_name, endpoint)
@@ -96,7 +95,7 @@ def annotate(
     if path.absolute() == kept_in.absolute() or any(_finds(pattern, path) for pattern in patterns):
         raise UsageError(f"--output {output}: this is the input or the journal: give a file of its own")
     answering, workers, stop, warnings = _model(ask, prompt)
-    source = _Pages(patterns, text, url, id, sample, seed)
+    source = Pages(patterns, text, url, id, sample, seed)
     with Journal(kept_in) as kept:
         run = work.Annotation(prompt, answering, kept, tries=tries, workers=workers, budget=spend, stop=stop)
         display = _display(as_json)
@@ -246,47 +245,6 @@ def _model(ask: Ask, prompt: Prompt) -> tuple[Model, int, Any, list[str]]:
     return found, ask.concurrency or 8, stop, warnings
 
 
-class _Pages:
-    """The pages to ask about, read anew for each pass; a sample is held in memory."""
-
-    def __init__(
-        self, patterns: Sequence[str], text: str | None, url: str | None, id: str | None, sample: int | None, seed: int
-    ) -> None:
-        from curate.classifiers.annotate import draw
-        from curate.classifiers.rows import Columns, Tally
-
-        self._patterns = patterns
-        optional = frozenset(name for name, given in (("url", url), ("id", id)) if not given)
-        self._columns = Columns(text=text or "text", url=url or "url", id=id or "id", optional=optional)
-        self.tally: Tally = Tally()
-        self._drawn: list[Page] | None = None
-        if sample is not None:
-            self._drawn = draw(self._read(self.tally), sample, seed)
-            self.count, self.characters = len(self._drawn), sum(len(page.text) for page in self._drawn)
-        else:
-            self.count = self.characters = 0
-            for page in self._read(self.tally):
-                self.count, self.characters = self.count + 1, self.characters + len(page.text)
-
-    def __iter__(self) -> Iterator[Page]:
-        from curate.classifiers.rows import Tally
-
-        return iter(self._drawn) if self._drawn is not None else self._read(Tally())
-
-    def _read(self, tally: Tally) -> Iterator[Page]:
-        from curate.classifiers.annotate import Page, content_id
-        from curate.classifiers.rows import clean, raw_rows, text_of
-
-        for raw in raw_rows(self._patterns, self._columns, tally):
-            text = raw.values.get("text")
-            if raw.problem is not None or not isinstance(text, str) or not text.strip():
-                tally.left_out[raw.problem or "no text"] += 1
-                continue
-            text = clean(text)
-            tally.used += 1
-            yield Page(text_of(raw.values.get("id")) or content_id(text), text_of(raw.values.get("url")), text)
-
-
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 
@@ -296,8 +254,9 @@ def _display(as_json: bool) -> Display:
     return open_display(as_json=as_json)
 
 
-def _ask(run: Annotation, source: _Pages, display: Display, warnings: Iterable[str]) -> None:
+def _ask(run: Annotation, source: Pages, display: Display, warnings: Iterable[str]) -> None:
     """Asks about all pages and shows where that stands."""
+    from curate.pipeline.annotate_lines import estimate, spent, spent_line
     from curate.pipeline.progress import StepState
 
     class Asking(StepState):
@@ -313,7 +272,7 @@ def _ask(run: Annotation, source: _Pages, display: Display, warnings: Iterable[s
             left = self.seconds_left
             return {
                 "stage": "annotate", "pages": self.tasks, "done": self.done, "answers": run.standing.answers,
-                "malformed": run.standing.malformed, **_spent(run),
+                "malformed": run.standing.malformed, **spent(run),
                 "seconds_left": None if left is None else round(left, 1),
             }  # fmt: skip
 
@@ -323,7 +282,7 @@ def _ask(run: Annotation, source: _Pages, display: Display, warnings: Iterable[s
         display.event(
             "warning", message=f"warning: {run.journal.damaged} damaged lines in {run.journal.path}, asked again"
         )
-    display.event("note", message=_estimate(run, source))
+    display.event("note", message=estimate(run, source))
     state = Asking("annotate", "annotate", source.count, 0)
 
     def progress(standing: Standing) -> None:
@@ -331,41 +290,13 @@ def _ask(run: Annotation, source: _Pages, display: Display, warnings: Iterable[s
         state.done = standing.done
         state.failed = standing.problems.total()
         malformed = f", {standing.malformed:,} malformed" if standing.malformed else ""
-        state.note = f"{_money(run)}{malformed}"
+        state.note = f"{spent_line(run)}{malformed}"
         display.update(state)
 
     run.ask(source, progress)
 
 
-def _estimate(run: Annotation, source: _Pages) -> str:
-    """What the whole will take in tokens and money, roughly: before it begins."""
-    head = run.prompt.head
-    each = min(source.characters / max(source.count, 1), head.max_characters) + len(run.prompt.body)
-    tokens_in = int(source.count * each / CHARACTERS_A_TOKEN)
-    most_out = source.count * head.max_tokens
-    money = ""
-    if run.budget.price_in or run.budget.price_out:
-        least, most = (run.budget.money(tokens_in, out) for out in (0, most_out))
-        money = f", {least:,.2f} to {most:,.2f} by the prices given"
-    held = f"; {len(run.journal):,} answers are there already" if len(run.journal) else ""
-    return f"annotate: {source.count:,} pages, about {tokens_in:,} tokens in, at most {most_out:,} out{money}{held}"
-
-
-def _spent(run: Annotation) -> dict[str, Any]:
-    tokens_in, tokens_out = run.journal.tokens_in, run.journal.tokens_out
-    facts: dict[str, Any] = {"tokens_in": tokens_in, "tokens_out": tokens_out}
-    if run.budget.price_in or run.budget.price_out:
-        facts["cost"] = round(run.budget.money(tokens_in, tokens_out), 6)
-    return facts
-
-
-def _money(run: Annotation) -> str:
-    spent = _spent(run)
-    cost = f", cost {spent['cost']:,.4f}" if "cost" in spent else ""
-    return f"{spent['tokens_in']:,} + {spent['tokens_out']:,} tokens{cost}"
-
-
-def _write(run: Annotation, source: _Pages, path: Path, *, with_text: bool) -> dict[str, Any]:
+def _write(run: Annotation, source: Pages, path: Path, *, with_text: bool) -> dict[str, Any]:
     """Writes the labels; counts them."""
     from collections import Counter
     from itertools import islice
@@ -374,6 +305,7 @@ def _write(run: Annotation, source: _Pages, path: Path, *, with_text: bool) -> d
 
     found: Counter[str] = Counter()
     problems: Counter[str] = Counter()
+    reasons: dict[str, str] = {}
 
     def batches() -> Iterator[list[dict[str, Any]]]:
         rows = run.rows(source)
@@ -382,34 +314,33 @@ def _write(run: Annotation, source: _Pages, path: Path, *, with_text: bool) -> d
                 if row["problem"] is None:
                     found[f"{row[run.label]:.0f}" if run.label == "score" else row[run.label]] += 1
                 else:
-                    problems[row["problem"].partition(":")[0]] += 1
+                    kind, _, reason = row["problem"].partition(": ")
+                    problems[kind] += 1
+                    if reason:
+                        reasons.setdefault(kind, reason)
             yield batch
 
     write(path, run.schema(with_text), batches())
-    return {"labelled": found.total(), "found": dict(sorted(found.items())), "problems": dict(sorted(problems.items()))}
+    return {
+        "labelled": found.total(), "found": dict(sorted(found.items())), "problems": dict(sorted(problems.items())),
+        "reasons": reasons,
+    }  # fmt: skip
 
 
-def _tell(run: Annotation, source: _Pages, summary: Mapping[str, Any], path: Path, as_json: bool) -> None:
+def _tell(run: Annotation, source: Pages, summary: Mapping[str, Any], path: Path, as_json: bool) -> None:
     from curate.classifiers.annotate_endpoint import Endpoint
+    from curate.pipeline.annotate_lines import next_step, spent, summary_lines
 
-    problems = summary["problems"]
     facts = {
-        "output": str(path), "journal": str(run.journal.path), "pages": source.count, **summary, **_spent(run),
+        "output": str(path), "journal": str(run.journal.path), "pages": source.count, **summary, **spent(run),
         "malformed_answers": run.standing.malformed, "prompt": run.prompt.name, "model": run.model.model,
         "fingerprint": run.fingerprint, "input": source.tally.to_json(),
     }  # fmt: skip
-    lines = [f"{path}: {summary['labelled']:,} of {source.count:,} pages labelled; {_money(run)} in all"]
-    shown = summary["found"] if len(summary["found"]) <= 30 else {}
-    if shown:
-        lines.append("  " + ", ".join(f"{name}: {count:,}" for name, count in shown.items()))
-    lines += [f"  without a label: {count:,} {name}" for name, count in problems.items()]
-    lines += [f"  {line}" for line in source.tally.lines()]
-    left = {name: count for name, count in problems.items() if name in ("unanswered", "budget", "not asked")}
-    if (
-        not left and summary["labelled"] and isinstance(run.model, Endpoint)
-    ):  # nobody should train on the embedded one's
-        kind = "--target regression --label score" if run.label == "score" else ""
-        lines.append(f"next: curate classifier train linear --data {path} {kind} --output model.safetensors")
+    lines = list(summary_lines(run, source, summary, path))
+    left = {name: count for name, count in summary["problems"].items() if name in ("unanswered", "budget", "not asked")}
+    worth_learning = isinstance(run.model, Endpoint)  # nobody should train on the embedded one's
+    if not left and summary["labelled"] and worth_learning:
+        lines.append(next_step(run, path))
     say(as_json, facts, *lines)
     if left:
         why = "the budget is used up: give a larger one and " if "budget" in left else ""

@@ -48,6 +48,11 @@ an engine cannot say.
 columns: filter `signals` (struct), dedup `duplicates` (int32, size of its cluster), classify `quality`, `math`,
 `edu` (float32) and `topic` (string)."""
 
+SCORES = ("quality", "math", "edu")
+"""Columns of scores that classify appends."""
+QUANTILES = ("percentile", "quartile", "quintile", "decile", "vigintile")
+"""Ends of the names of columns that say where a score stands among all, as in `quality_vigintile`."""
+
 FAILED_RULE = pa.struct(
     [("rule", pa.string()), ("value", pa.float64()), ("bound", pa.string()), ("threshold", pa.float64())]
 )

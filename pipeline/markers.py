@@ -149,3 +149,13 @@ def read_manifest(workspace: Workspace, stage: str) -> dict[str, Any] | None:
     """The list of a stage's current shards, or None if it never ran here."""
     manifest: dict[str, Any] | None = workspace.read_json(manifest_path(stage))
     return manifest
+
+
+def measured_path(stage: str, entry: Mapping[str, Any]) -> str | None:
+    """The table of what a stage measured of all records of a shard, kept or not, by the shard's entry in the manifest.
+
+    That of filter holds signals, that of classify scores; None for other stages. The file may be gone.
+    """
+    if "measures" in entry:
+        return str(entry["measures"]["path"])
+    return f"classify/scores/{entry['key']}.parquet" if stage == "classify" else None

@@ -169,8 +169,9 @@ def _said(stage: str, record: Mapping[str, Any]) -> Iterator[str]:
     if record.get("kept_id") and record["kept_id"] != record.get("id"):
         yield f"page kept: {printable(record['kept_id'])}  {printable(record.get('kept_url', ''))}".rstrip()
     yield from _wrapped(_added(stage, record))
-    if record.get("spans"):
-        found = [f"{printable(span['kind'])} {span['start']}–{span['stop']}" for span in record["spans"]]
+    spans = record.get("spans") or record.get("contaminated_spans")
+    if spans:
+        found = [f"{printable(span['kind'])} {span['start']}–{span['stop']}" for span in spans]
         yield from _wrapped(found, "found at characters: ")
     if stage == "filter" and record.get("signals"):
         named = {rule["rule"] for rule in failed}
@@ -207,14 +208,33 @@ def _added(stage: str, record: Mapping[str, Any]) -> list[str]:
     if stage == "dedup" and "duplicates" in record:
         copies = record["duplicates"] - 1
         return [f"stands for {number_of(copies, 'copy', 'copies')} more" if copies else "no copy"]
-    if stage == "classify" and "reason" not in record:
-        found = [f"{name} {_number(record[name])}" for name in ("quality", "math", "edu") if name in record]
-        topic = f"topic {printable(record['topic'])}" if record.get("topic") else ""
-        score = f" ({_number(record['topic_score'])})" if topic and "topic_score" in record else ""
-        return found + ([topic + score] if topic else [])
+    if stage == "classify":
+        return _scores(record)
     if stage == "mix":
         return _mixed(record)
     return []
+
+
+def _scores(record: Mapping[str, Any]) -> list[str]:
+    """The scores of a page and where they stand among all; what a rule named is not said twice."""
+    from curate.pipeline.documents import QUANTILES, SCORES
+
+    named = {rule["rule"] for rule in record.get("failed") or []}
+    found = []
+    for name in (*SCORES, "topic"):
+        if record.get(name) is None or name in named:
+            continue
+        number = record.get("topic_score") if name == "topic" else record[name]
+        values = [] if name != "topic" or number is None else [_number(number)]
+        score = "topic_score" if name == "topic" else name
+        values += [f"{part} {record[f'{score}_{part}']}" for part in QUANTILES if f"{score}_{part}" in record]
+        value = printable(record[name]) if name == "topic" else _number(number)
+        found.append(f"{name} {value}" + (f" ({', '.join(values)})" if values else ""))
+    if record.get("contaminated_by"):
+        found.append(
+            f"holds {_number(record.get('contamination'))} of the n-grams of {printable(record['contaminated_by'])}"
+        )
+    return found
 
 
 def _mixed(record: Mapping[str, Any]) -> list[str]:

@@ -11,15 +11,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from curate.pipeline.documents import LEDGER
+from curate.pipeline.documents import LEDGER, QUANTILES, SCORES
 from curate.pipeline.errors import UsageError
-from curate.pipeline.markers import read_manifest
+from curate.pipeline.markers import measured_path, read_manifest
 from curate.pipeline.workspace import Workspace
 
 MIX_MANIFEST = "mix/manifest.parquet"
+_SCORED = (*SCORES, "topic", "topic_score")
 _SHOWN = (
     "id", "url", "date", "snapshot", "source", "offset", "title", "language", "language_score", "engine", "confidence",
-    "has_math", "truncated", "robots", "license", "duplicates", "quality", "math", "edu", "topic", "topic_score", "signals",
+    "has_math", "truncated", "robots", "license", "duplicates", *_SCORED, "signals",
+    *(f"{name}_{part}" for name in _SCORED for part in QUANTILES), "contamination", "contaminated_by", "contaminated_spans",
 )  # fmt: skip
 
 Entry = dict[str, Any]
@@ -35,8 +37,8 @@ def why(workspace: Workspace, wanted: str, stages: Sequence[str]) -> list[dict[s
     """What each stage did with the record(s) of that id or URL, in order; one dictionary a stage and record.
 
     Keys: stage, outcome (kept, dropped, quarantined), shard, and `record`: the row of the documents or of the ledger. What
-    filter dropped has its `signals` too, what it measured the `spans` of addresses in the text (never the addresses), and a
-    duplicate `kept_url`, the URL of the page kept.
+    filter dropped has its `signals` too, what it measured the `spans` of addresses in the text (never the addresses), what
+    classify dropped its scores, and a duplicate `kept_url`, the URL of the page kept.
 
     Only the shards whose index holds the hash are read; where extract ran in another workspace there is no index, and the
     ids and URLs of every shard are read instead. Raises UsageError where no stage has run or none knows the record.
@@ -103,8 +105,8 @@ def _chapters(
         for record in _rows_of(workspace, entry[name]["path"], (*_SHOWN, *LEDGER.names), {wanted, *ids}):
             outcome = record.pop("outcome", None) or "kept"
             record.pop("stage", None)
-            if "measures" in entry and record.get("id"):
-                found = _measured(workspace, entry["measures"]["path"], record["id"], all_of_it=name == "ledger")
+            if stage in _MEASURING and record.get("id") and (path := measured_path(stage, entry)):
+                found = _MEASURING[stage](workspace, path, record["id"], all_of_it=name == "ledger")
                 record |= {key: value for key, value in found.items() if key not in record}
             yield {"stage": stage, "outcome": outcome, "shard": entry["key"], "record": record}
 
@@ -141,6 +143,18 @@ def _measured(workspace: Workspace, path: str, identity: str, *, all_of_it: bool
         found |= {"spans": spans} if (spans := row.pop("pii", None)) else {}
         return found | ({"signals": row} if all_of_it else {})
     return {}
+
+
+def _scored(workspace: Workspace, path: str, identity: str, *, all_of_it: bool) -> dict[str, Any]:
+    """The scores of a record that was dropped, from the table of all scores."""
+    if not all_of_it or not workspace.exists(path):
+        return {}
+    found = next(_rows_of(workspace, path, ("id", *_SCORED), {identity}), {})
+    return {name: value for name, value in found.items() if name != "id"}
+
+
+_MEASURING = {"filter": _measured, "classify": _scored}
+"""What adds to a record what a stage measured of it, by stage."""
 
 
 def _name_pages_kept(workspace: Workspace, manifests: Mapping[str, Any], story: Sequence[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from curate.pipeline.documents import QUANTILES, SCORES
 from curate.pipeline.workspace import Workspace, redact
 from curate.report.facts import StageFacts, spread
 from curate.report.scan import documents_at
@@ -83,11 +84,12 @@ def kept_examples(workspace: Workspace, stage: StageFacts, seed: int) -> list[di
     """A few documents drawn evenly from all that were kept, with the beginning of their text."""
     sizes = {shard["docs"]["path"]: int(shard["counts"]["kept"]) for shard in stage.shards}
     chosen = spread(random.Random(f"{seed}/kept"), sizes, KEPT)
-    wanted = ("id", "url", "snapshot", "title", "text", "language", "topic", "quality", "math", "edu", "duplicates")
+    numbers = [name for score in SCORES for name in (score, *(f"{score}_{part}" for part in QUANTILES))]
+    wanted = ("id", "url", "snapshot", "title", "text", "language", "topic", *numbers, "duplicates")
     found = []
     for path, rows in chosen.items():
         for row in documents_at(workspace, path, rows, wanted):
-            scores = [(key, row[key]) for key in ("quality", "math", "edu") if row.get(key) is not None]
+            scores = [(key.replace("_", " "), row[key]) for key in numbers if row.get(key) is not None]
             facts = [
                 clean(row.get("language"), 20),
                 clean(row.get("topic"), 80),

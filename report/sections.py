@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from curate.pipeline.documents import QUANTILES, SCORES
+from curate.pipeline.markers import measured_path
 from curate.pipeline.workspace import Workspace
 from curate.report.charts import Bar, Histogram, Threshold, bars, histogram
 from curate.report.facts import StageFacts
@@ -21,7 +23,8 @@ BARS = 25
 LANGUAGES = 12
 RULES = 8
 """Rules that get a histogram, those that failed most first."""
-SCORES = ("quality", "math", "edu")
+PARTS = tuple(f"{score}_{part}" for score in (*SCORES, "topic_score") for part in QUANTILES if part != "percentile")
+"""Columns of whole numbers that say in which of some equal parts a page stands."""
 WORDS = ("language", "topic")
 LENGTH = "signals.word_count"
 """The signal that says how long a text is; without it, the texts' characters are counted."""
@@ -74,8 +77,7 @@ def rules(workspace: Workspace, stages: Sequence[StageFacts]) -> dict[str, Any]:
                     "share": share(ledger.failed[rule], stage.counts.records),
                 }
             )
-        if stage.name == "filter" and ranked:
-            charts = _rule_charts(workspace, stage, ranked)
+        charts += _rule_charts(workspace, stage, ranked) if ranked else []
     return {"rows": rows, "charts": charts}
 
 
@@ -99,7 +101,9 @@ def _rule_charts(workspace: Workspace, stage: StageFacts, ranked: Sequence[str])
         missing = counted.missing[path]
         notes = [f"{count(missing)} of {count(counted.rows)} records have no value"] if missing else []
         outer = outermost(limits[rule])
-        if len(outer) < len(limits[rule]):
+        if stage.name == "classify" and [bound for bound, _ in outer].count("min") > 1:
+            notes.append("the lower one is asked of pages with LaTeX")
+        elif len(outer) < len(limits[rule]):
             notes.append(f"thresholds by language: {limits_in_words(limits[rule])}; the outermost are drawn")
         charts.append(
             histogram(
@@ -165,10 +169,10 @@ def scale(column: Column, limits: Sequence[float] = ()) -> tuple[np.ndarray, boo
 def documents(workspace: Workspace, stages: Sequence[StageFacts]) -> dict[str, Any]:
     """Languages, lengths, scores and topics of what the last stage kept; empty where it kept nothing."""
     stage = stages[-1]
-    columns, total = columns_of(workspace, stage.docs, lambda path: path in (*SCORES, *WORDS, LENGTH, "text"))
+    columns, total = columns_of(workspace, stage.docs, lambda path: path in (*SCORES, *PARTS, *WORDS, LENGTH, "text"))
     if not total:
         return {}
-    scores = [score for score in SCORES if score in columns and columns[score].measured]
+    scores = [score for score in (*SCORES, *PARTS) if score in columns and columns[score].measured]
     words = [word for word in WORDS if word in columns]
     length = LENGTH if LENGTH in columns and columns[LENGTH].measured else "text"
     scales = {score: scale(columns[score]) for score in scores} | {length: (np.geomspace(1, 1e8, 129), True)}
@@ -195,6 +199,12 @@ def documents(workspace: Workspace, stages: Sequence[StageFacts]) -> dict[str, A
 def _score(score: str, column: Column, scale: tuple[np.ndarray, bool], counted: Tally) -> Markup:
     edges, log = scale
     data = Histogram(tuple(edges.tolist()), tuple(counted.bins[score].tolist()), log)
+    if score in PARTS:
+        title, unit = score.replace("_", " ").capitalize(), "1: lowest"
+        missing = counted.missing[score]
+        return histogram(
+            data, title=title, unit=unit, note=f"{count(missing)} documents without one" if missing else ""
+        )
     return histogram(data, title=score.capitalize(), unit="score", note=_filled_by(column, counted.missing[score]))
 
 
@@ -214,9 +224,9 @@ def languages(workspace: Workspace, stages: Sequence[StageFacts], kept: Counter[
 
 
 def measures_of(workspace: Workspace, stage: StageFacts) -> list[str]:
-    """The tables of signals that filter wrote beside its shards."""
-    named = [shard["measures"]["path"] for shard in stage.shards if "measures" in shard]
-    return [path for path in named if workspace.exists(path)]
+    """The tables of what a stage measured of every record: filter's signals, classify's scores."""
+    named = [measured_path(stage.name, shard) for shard in stage.shards]
+    return [path for path in named if path is not None and workspace.exists(path)]
 
 
 def _filled_by(column: Column, missing: int) -> str:

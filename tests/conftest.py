@@ -40,6 +40,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: first.get(groups[item], 2))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_plugin_stays() -> Iterator[None]:
+    """Signals of plugins that a file's tests imported are gone again after it: other tests look at all signals there are."""
+    from curate.stages.filter import registry
+
+    before = registry.registered()
+    yield
+    for name, added in registry.registered().items():
+        if name not in before:
+            del registry._REGISTERED[name]
+            sys.modules.pop(added.function.__module__, None)
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -121,11 +121,11 @@ def status(code: int, headers: dict[str, str] | None = None, message: str = "no"
     return fault
 
 
-def raw(data: bytes) -> Fault:
-    """A reply with status 200 that holds these bytes."""
+def raw(data: bytes, code: int = 200) -> Fault:
+    """A reply that holds these bytes."""
 
     def fault(handler: Handler, body: dict[str, Any]) -> bool:
-        handler.reply(200, data)
+        handler.reply(code, data)
         return True
 
     return fault

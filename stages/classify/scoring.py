@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.classifiers import load
+from curate.classifiers import embedding, load
 from curate.classifiers.model import Classifier
 from curate.pipeline.documents import TableWriter, read_batches, read_schema, side_by_side
 from curate.pipeline.errors import CurateError
@@ -18,6 +19,7 @@ from curate.pipeline.stage import Context
 from curate.stages.classify.columns import check_columns
 from curate.stages.classify.config import COLUMNS, LABELS, SCORES, ClassifyConfig, check_output
 from curate.stages.classify.contamination import kept_texts
+from curate.stages.decontaminate.steps import check as check_sets
 
 ABOUT = b"curate.classifiers"
 """In the schema's metadata: what filled each column, as JSON; null for a column that nothing filled."""
@@ -83,6 +85,15 @@ def _texts(context: Context) -> Iterator[tuple[pa.Array, pa.Array]]:
         with context.open(context.input("marks")) as marks:
             for batch, found in side_by_side(documents, read_batches(marks, ["cut"])):
                 yield batch.column("id"), kept_texts(batch, found)
+
+
+def check(config: ClassifyConfig) -> None:
+    """Before a run's first stage, not days later: UsageError for an evaluation set that is not there, CurateError for a
+    model whose sentence encoder is not."""
+    check_sets(config)
+    for reference in config.references().values():
+        if reference.kind == "file" and embedding.is_one(Path(reference.source)):
+            embedding.find_encoder(Path(reference.source))
 
 
 def _load(config: ClassifyConfig) -> dict[str, Classifier]:

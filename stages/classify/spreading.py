@@ -28,6 +28,7 @@ def spread_group(context: Context) -> Counts:
     level = int(context.task.params["level"])
     wanted = read_wanted(context, "wanted") if level else None
     counts = Counts()
+    seen: dict[str, set[str]] = {name: set() for name in config.quantiles}
 
     def histograms() -> Iterator[pa.Table]:
         for scores, documents in _pages(context, config):
@@ -35,11 +36,12 @@ def spread_group(context: Context) -> Counts:
             for name, quantile in config.quantiles.items():
                 values = scores.column(name).to_numpy(zero_copy_only=False)
                 groups, weights = groups_of(scores, documents, quantile), weights_of(scores, documents, quantile)
+                seen[name].update(groups.unique().to_pylist())
+                _check_groups(name, len(seen[name]), config)  # at once: a column of URLs would fill the memory
                 yield quantiles.spread(name, groups, values, weights, level, wanted)
             context.progress(scores.num_rows)
 
     found = quantiles.merged(histograms())
-    _check_groups(found, config)
     with context.create("histogram") as sink, TableWriter(sink, quantiles.HISTOGRAM) as writer:
         writer.write(found)
     return counts
@@ -51,7 +53,8 @@ def narrow_all(context: Context) -> Counts:
     level = int(context.task.params["level"])
     wanted = read_wanted(context, "wanted") if level else None
     found = quantiles.merged(_read(context, file, quantiles.HISTOGRAM) for file in context.task.inputs["histograms"])
-    _check_groups(found, config)
+    for row in found.group_by("column").aggregate([("group", "count_distinct")]).to_pylist():
+        _check_groups(row["column"], row["group_count_distinct"], config)
     parts: dict[str, list[int]] = {}
     for score, count in quantile_columns(config.quantiles).values():
         parts.setdefault(score, []).append(count)
@@ -87,13 +90,10 @@ def _pages(context: Context, config: ClassifyConfig) -> Iterator[tuple[pa.Record
                 yield from side_by_side(scores, read_batches(docs, columns, BATCH))
 
 
-def _check_groups(histogram: pa.Table, config: ClassifyConfig) -> None:
+def _check_groups(name: str, groups: int, config: ClassifyConfig) -> None:
     """UsageError for a column of too many values: URLs, say."""
-    held = histogram.group_by("column").aggregate([("group", "count_distinct")]).to_pylist()
-    for row in held:
-        if row["group_count_distinct"] > MOST_GROUPS:
-            name = row["column"]
-            raise UsageError(
-                f"classify.quantiles.{name}.within: column {config.quantiles[name].within!r} has more than {MOST_GROUPS} "
-                "values: give one of fewer"
-            )
+    if groups > MOST_GROUPS:
+        raise UsageError(
+            f"classify.quantiles.{name}.within: column {config.quantiles[name].within!r} has more than {MOST_GROUPS} "
+            "values: give one of fewer"
+        )

@@ -100,5 +100,6 @@ STAGE = Stage(
     ),
     after="dedup",
     disk=1.06,
-    check="curate.stages.decontaminate.steps:check",
+    check="curate.stages.classify.scoring:check",
+    closing="curate.stages.decontaminate.steps:closing",
 )

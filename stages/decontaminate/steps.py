@@ -18,7 +18,7 @@ from curate.pipeline.errors import UsageError
 from curate.pipeline.inputs import find_inputs
 from curate.pipeline.recipe import InputConfig
 from curate.pipeline.stage import Context, File, Planning, Step, Task
-from curate.pipeline.workspace import redact
+from curate.pipeline.workspace import Workspace, redact
 from curate.stages.decontaminate.config import OLMO_EVAL, DecontaminateConfig, EvaluationSet
 from curate.stages.planning import finished
 
@@ -98,6 +98,28 @@ def check(config: Any) -> None:
     """UsageError for a set that is not there: before a run's first stage, not days later. Of the stage's configuration."""
     for wanted in config.decontaminate.sets if config.decontaminate else ():
         files_of(wanted)
+
+
+def closing(workspace: Workspace, config: Any) -> Iterator[str]:
+    """What a run is warned of: the sets of which most items are too short, or too much alike, to be looked for."""
+    path = f"classify/steps/{EVALUATION}/items.arrow"
+    if config.decontaminate is None or not workspace.exists(path):
+        return
+    import pyarrow as pa
+
+    with workspace.open(path) as stream:
+        items = pa.ipc.open_file(pa.BufferReader(stream.read())).read_all()
+    found: dict[str, list[int]] = {}
+    for name, grams in zip(items["set"].to_pylist(), items["grams"].to_pylist(), strict=True):
+        total = found.setdefault(name, [0, 0])
+        total[0] += not grams
+        total[1] += 1
+    lost = [f"{name} ({none:,} of {total:,})" for name, (none, total) in found.items() if 2 * none >= total]
+    if lost:
+        yield (
+            f"decontaminate: most items of these sets have no {config.decontaminate.shortest} words in a row that tell them "
+            f"apart, and are not looked for: {', '.join(lost)}"
+        )
 
 
 def _items(context: Context) -> Iterator[Item]:

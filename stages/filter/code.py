@@ -118,7 +118,10 @@ _BY_END = {end: language for language in LANGUAGES.values() for end in language.
 
 def language_of(name: str | None) -> Language | None:
     """The language of a file by the end of its name or URL, in either case; None for any other file."""
-    end = re.search(r"\.[A-Za-z0-9]{1,10}$", (name or "").split("?", 1)[0].split("#", 1)[0])
+    path = name or ""
+    if "://" in path:  # in a plain path `#` and `?` are letters: `C# course/solver.py`
+        path = path.split("?", 1)[0].split("#", 1)[0]
+    end = re.search(r"\.[A-Za-z0-9]{1,10}$", path)
     return _BY_END.get(end[0].lower()) if end else None
 
 

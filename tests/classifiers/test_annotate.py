@@ -153,6 +153,68 @@ def test_a_question_that_the_server_refuses_is_not_asked_again(
     assert "\x1b" not in str(caught.value) and server.asked == {"abc": 1}
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {
+            "error": {"message": "exceeds the context", "type": "exceed_context_size_error", "code": 400, "n_ctx": 8192}
+        },  # llama.cpp
+        {"error": {"message": "exceeds the context", "type": "BadRequestError", "param": None, "code": 400}},  # vLLM
+        {"object": "error", "message": "exceeds the context", "type": "BadRequestError", "code": 400},  # before 0.10
+        {"error": "exceeds the context"},
+        {"detail": "exceeds the context"},
+    ],
+)
+def test_the_servers_own_words_for_a_refusal_are_told(
+    server: ModelServer, endpoint: Endpoint, error: dict[str, Any]
+) -> None:
+    server.faults = [raw(json.dumps(error).encode(), 400)]
+    with pytest.raises(Refused, match=r"answered 400: exceeds the context$"):
+        endpoint.ask(Question("abc"))
+
+
+def test_an_error_that_comes_as_a_success_is_told_when_the_tries_are_over(
+    server: ModelServer, endpoint: Endpoint
+) -> None:
+    server.faults = [raw(b'{"error": {"message": "no capacity", "code": 502}}')] * 3
+    with pytest.raises(Unanswered, match="no chat completion: no capacity"):
+        endpoint.ask(Question("abc"))
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, ""),  # vLLM, where the thoughts took all tokens
+        ([{"type": "text", "text": "Score: "}, {"type": "image"}, {"type": "text", "text": "4"}], "Score: 4"),
+        ([], ""),
+    ],
+)  # fmt: skip
+def test_an_answer_may_be_empty_or_come_in_parts(
+    server: ModelServer, endpoint: Endpoint, content: Any, text: str
+) -> None:
+    def whole(handler: Handler, body: dict[str, Any]) -> bool:
+        message = {
+            "role": "assistant",
+            "content": content,
+            "reasoning_content": "Educational score: 1",
+            "tool_calls": [],
+        }
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "length", "stop_reason": None}
+        usage = {"prompt_tokens": 9, "total_tokens": 16, "completion_tokens": 7, "prompt_tokens_details": None}
+        handler.reply(200, {"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage, "timings": {}})
+        return True
+
+    server.faults = [whole]
+    found = endpoint.ask(Question("abc"))
+    assert (found.text, found.tokens_in, found.tokens_out) == (text, 9, 7)
+
+
+def test_the_whole_address_does_as_well_as_its_beginning(server: ModelServer) -> None:
+    assert Endpoint(f"{server.url}/chat/completions/", "m", retry=QUICK).ask(Question("abc")).text.endswith("3")
+    with pytest.raises(CurateError, match="end in /v1"):
+        Endpoint(server.url.removesuffix("/v1"), "m", retry=QUICK).ask(Question("abc"))
+
+
 @pytest.mark.parametrize(("code", "said"), [(401, "--key-env"), (404, "a-model"), (302, "redirect"), (402, "402")])
 def test_what_no_question_would_get_past_ends_the_run(
     server: ModelServer, endpoint: Endpoint, code: int, said: str
@@ -302,6 +364,26 @@ def test_a_server_that_refuses_everything_ends_the_run_early(server: ModelServer
     with pytest.raises(CurateError, match="no such parameter"):
         annotated(server, tmp_path / "j", pages(50))
     assert server.asked.total() == 5
+
+
+def test_a_model_that_never_answers_in_the_form_asked_for_is_not_paid_for_to_the_end(
+    server: ModelServer, tmp_path: Path
+) -> None:
+    server.answer = lambda text, body: "I think, and think"
+    server.usage = {"prompt_tokens": 100, "completion_tokens": load_prompt("edu").head.max_tokens}
+    with pytest.raises(CurateError, match=r"first 20 pages .* cut off .*: I think, and think; they are kept"):
+        annotated(server, tmp_path / "j", pages(50))
+    assert server.asked.total() == 20 * 3
+    with pytest.raises(CurateError, match="first 20 pages"):  # again: what is there counts neither way
+        annotated(server, tmp_path / "j", pages(50))
+    assert server.asked.total() == 40 * 3
+
+
+def test_one_well_formed_answer_is_enough_to_go_on(server: ModelServer, tmp_path: Path) -> None:
+    server.answer = lambda text, body: f"Educational score: {5 if len(text) == 20 else 9}"
+    rows = annotated(server, tmp_path / "j", pages(50))
+    assert [row["problem"] for row in rows].count("malformed") == 49
+    assert annotated(server, tmp_path / "j", pages(75), tries=2)[-1]["problem"] == "malformed"
 
 
 def test_long_pages_that_are_refused_one_after_another_do_not_end_a_run_that_works(

@@ -24,6 +24,7 @@ FORMS = {
     "chunked": pa.chunked_array([TEXTS[:2], [], TEXTS[2:]], pa.string()),
     "sliced chunked": pa.chunked_array([["before", *TEXTS[:2]], TEXTS[2:]], pa.string()).slice(1),
     "dictionary": PLAIN.dictionary_encode(),
+    "list": TEXTS,
 }
 
 
@@ -40,6 +41,12 @@ def test_the_same_texts_get_the_same_answers_in_any_form_of_array(name: str) -> 
         assert [column.to_pylist() for column in found] == expected, form
         assert [column.null_count for column in found] == [0] * len(found)
     assert [column[1] == column[2] for column in expected] == [True] * len(expected)  # null counts as empty
+
+
+@pytest.mark.parametrize("name", ["topic", "quality", "heuristic_prose"])
+def test_one_string_is_not_taken_for_a_list_of_letters(name: str) -> None:
+    with pytest.raises(TypeError, match="one string was given"):
+        load(name).predict("The striker scored a goal.")
 
 
 @pytest.mark.parametrize("name", classifiers.names())

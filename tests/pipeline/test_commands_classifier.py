@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import random
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from click.testing import CliRunner, Result
+from small_encoder import write_encoder
 
 from curate.classifiers import load, tensor_file
 from curate.classifiers.model import fold, site
 from curate.pipeline.cli import main
+from curate.pipeline.errors import CurateError
+from curate.stages.classify.config import ClassifyConfig
+from curate.stages.classify.scoring import check
 
 WORDS = {
     "food": "bake oven butter garlic sugar flour cookies dinner salt".split(),
@@ -178,6 +183,22 @@ def test_a_model_is_made_even_where_the_sites_kept_out_cannot_judge_it(tmp_path:
     assert "nothing to judge on was kept out" in (tmp_path / "m.md").read_text()
 
 
+def test_the_card_tells_every_setting_that_was_used(place: Path) -> None:
+    card = (place / "topic.md").read_text()
+    assert "`order`: `1`" in card and "`cost`: `0.5`" in card
+
+
+@pytest.mark.parametrize("ending", [".md", ".json"])
+def test_a_card_never_takes_the_place_of_another_file(tmp_path: Path, place: Path, ending: str) -> None:
+    (tmp_path / f"notes{ending}").write_text("mine")
+    said = refused("train", "linear", "-d", place / "two.jsonl", "-o", tmp_path / "notes.safetensors")
+    assert f"notes{ending} is there already" in said
+    assert [each.name for each in tmp_path.iterdir()] == [f"notes{ending}"]
+    (tmp_path / f"notes{ending}").unlink()
+    for _ in range(2):  # a model's own card is written anew with it
+        done("train", "linear", "-d", place / "two.jsonl", "-o", tmp_path / "notes.safetensors")
+
+
 # --- evaluate ---------------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +277,14 @@ def test_all_sites_are_judged_only_with_a_warning(place: Path) -> None:
     assert "400 pages" in result.stdout and "WARNING" in result.stdout
     assert "those that the model was trained on may be among them" in (place / "all.html").read_text()
     assert "WARNING" not in curate(*arguments).stdout
+
+
+def test_pages_of_no_site_are_judged_with_all_sites_alone(tmp_path: Path, place: Path) -> None:
+    rows = [{"text": row["text"], "label": row["label"]} for row in pages(tuple(WORDS))]
+    arguments = ("evaluate", place / "topic.safetensors", "-d", written(tmp_path / "a.jsonl", rows))
+    assert "--url: no column 'url'" in refused(*arguments)
+    found = done(*arguments, "--all-sites", "-o", tmp_path / "out.json")
+    assert found["pages"] == 400 and value(found, "accuracy") > 0.8
 
 
 def test_a_heuristic_is_judged_by_a_label_of_the_data(place: Path) -> None:
@@ -338,6 +367,16 @@ def test_scores_are_printed_where_no_file_is_named(tmp_path: Path, place: Path) 
     assert "5 rows, 4 scored" in result.stderr
 
 
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path, place: Path) -> None:
+    data = written(tmp_path / "in.jsonl", [{"text": "bake"}] * 5_000)
+    command = (
+        f"{shlex.quote(sys.executable)} -m curate.pipeline.cli classifier score {place / 'topic.safetensors'} {data}"
+    )
+    found = subprocess.run(f"{command} | head -1", shell=True, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout)["label"] == "food"
+    assert found.stderr == ""
+
+
 def test_a_score_needs_a_column_of_text(tmp_path: Path, place: Path) -> None:
     data = written(tmp_path / "a.jsonl", [{"content": "x"}])
     assert "--text: no column 'text'" in refused(
@@ -397,6 +436,30 @@ def test_what_ships_is_listed_and_ones_own_is_shown(place: Path) -> None:
     assert "pages.jsonl" in curate("show", place / "topic.safetensors").stdout
     (place / "bare.safetensors").write_bytes((place / "topic.safetensors").read_bytes())
     assert "labels: code, food, sport" in curate("show", place / "bare.safetensors").stdout
+
+
+def test_a_model_on_an_encoder_is_used_where_the_encoder_is_named(tmp_path: Path, place: Path) -> None:
+    folder, path = write_encoder(tmp_path / "encoders" / "tiny"), tmp_path / "m.safetensors"
+    trained = curate("train", "embedding", "-d", place / "two.jsonl", "-o", path, "--set", f"encoder={folder}",
+                     "--set", "max_tokens=16")  # fmt: skip
+    assert trained.exit_code == 0
+    (after,) = (line for line in trained.stdout.splitlines() if line.startswith("next: "))
+    assert after.endswith(f"--encoder {folder}")
+    assert curate(*shlex.split(after)[3:], "-o", tmp_path / "e.html").exit_code == 0
+    written(tmp_path / "in.jsonl", [{"text": "oven"}])
+    assert "needs the encoder 'tiny'" in refused("score", path, tmp_path / "in.jsonl")
+    assert curate("score", path, tmp_path / "in.jsonl", "--encoder", folder).exit_code == 0
+    assert "leave --encoder out" in refused("score", "topic", tmp_path / "in.jsonl", "--encoder", folder)
+    with pytest.raises(CurateError, match="needs the encoder 'tiny'"):
+        check(ClassifyConfig(edu=f"{path}#food"))  # said before a run's first stage
+    (tmp_path / "tiny").symlink_to(write_encoder(tmp_path / "other" / "tiny", seed=1))
+    with pytest.raises(CurateError, match="is not the one that the model was trained with"):
+        check(ClassifyConfig(edu=f"{path}#food"))
+    (tmp_path / "tiny").unlink()
+    (tmp_path / "tiny").symlink_to(folder)
+    check(ClassifyConfig(edu=f"{path}#food"))
+    path.with_suffix(".md").unlink()
+    assert "- encoder: tiny, SHA-256 " in curate("show", path).stdout  # which needs no encoder
 
 
 def test_nothing_that_a_model_file_says_can_rewrite_the_terminal(tmp_path: Path, place: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import faults
 import pyarrow.parquet as pq
@@ -13,6 +16,9 @@ import small_crawl
 from curate.pipeline.tables import WIDTH, story_lines
 from curate.pipeline.why import why
 from curate.pipeline.workspace import Workspace
+from curate.report.build import build_report
+from curate.report.facts import read_ledgers, read_stages
+from curate.report.sections import rules
 from curate.stages.filter.registry import registered
 
 STAGES = ("extract", "filter", "dedup", "classify")
@@ -197,3 +203,80 @@ def test_an_unwanted_language_is_named_with_its_score() -> None:
     record = {"id": "x", "reason": "language", "failed": [rule], "language": "fr", "signals": {"word_count": 3}}
     lines = story_lines([{"stage": "filter", "outcome": "dropped", "shard": "S/a", "record": record}])
     assert lines[2].split(maxsplit=2)[2] == "language fr (0.91) is not one that is wanted"
+
+
+@pytest.fixture(scope="module")
+def scored(workspace: Path) -> Path:
+    """The same, with parts of a score as columns, half of them refused, and an evaluation item looked for."""
+    place = workspace.parent / "scored"
+    shutil.copytree(workspace, place)
+    (workspace.parent / "set.jsonl").write_text(json.dumps({"q": text(2)}) + "\n")
+    settings = [
+        "quantiles={edu: {within: null, by: pages, parts: 4}}", "keep={edu_quartile: {min: 2}}",
+        f"decontaminate={{sets: [{{path: {workspace.parent}/set.jsonl, fields: [q]}}], action: mark}}",
+    ]  # fmt: skip
+    options = [part for setting in settings for part in ("--set", f"classify.{setting}")]
+    code, _, err = faults.run([*CLI, "run", "classify", "--workspace", str(place), "--workers", "1", *options])
+    assert code == 0, err
+    return place
+
+
+def classify_record(place: Path, wanted: str) -> dict[str, Any]:
+    (found,) = [found for found in why(Workspace(place), wanted, STAGES) if found["stage"] == "classify"]
+    record: dict[str, Any] = found["record"]
+    return record
+
+
+def ids(place: Path, table: str) -> list[str]:
+    return [
+        row
+        for path in sorted((place / "classify" / table).rglob("*.parquet"))
+        for row in pq.read_table(path)["id"].to_pylist()
+    ]
+
+
+def test_a_page_kept_tells_where_its_scores_stand(scored: Path) -> None:
+    for wanted in ids(scored, "docs"):
+        record = classify_record(scored, wanted)
+        (line,) = [line for line in told(scored, wanted) if " edu " in line]
+        said = f"(percentile {record['edu_percentile']}, quartile {record['edu_quartile']})"
+        assert said in line and record["edu_quartile"] >= 2
+
+
+def test_a_page_that_classify_dropped_tells_the_scores_that_it_had(scored: Path) -> None:
+    dropped = ids(scored, "ledger")
+    assert dropped == ["good-3", "mail"]
+    for wanted in dropped:
+        lines = after(told(scored, wanted), "classify")
+        assert lines[0].split(maxsplit=2)[1:] == ["DROPPED", "edu_quartile 1, min 2"]
+        record = classify_record(scored, wanted)
+        assert f"quality {record['quality']:.4g}, math {record['math']:.4g}, edu {record['edu']:.4g}" in lines[1]
+
+
+def test_a_marked_page_tells_the_item_that_it_holds_and_where(scored: Path) -> None:
+    lines = after(told(scored, "good-2"), "classify")
+    assert any("holds 1 of the n-grams of set:1" in line for line in lines)
+    assert any(line.strip().startswith("found at characters: set ") for line in lines)
+
+
+def test_the_report_shows_parts_and_what_the_dropped_pages_scored(scored: Path) -> None:
+    html = (scored / build_report(Workspace(scored))).read_text()
+    assert "Edu quartile" in html and "edu percentile" in html
+    place = scored.parent / "bounded"
+    shutil.copytree(scored, place)
+    command = [
+        "run",
+        "classify",
+        "--workspace",
+        str(place),
+        "--workers",
+        "1",
+        "--set",
+        "classify.keep={edu: {min: 0.3}}",
+    ]
+    code, _, err = faults.run([*CLI, *command])
+    assert code == 0, err
+    facts = read_stages(Workspace(place))
+    read_ledgers(Workspace(place), facts)
+    chart = str(rules(Workspace(place), facts[-1:])["charts"][0])
+    assert "min 0.3" in chart and sum(map(int, re.findall(r": (\d+) records", chart))) == 5  # three of them dropped

