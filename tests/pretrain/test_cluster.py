@@ -66,6 +66,7 @@ def test_a_killed_process_on_a_cluster_is_replaced_and_nothing_is_learnt_otherwi
     deadline = time.monotonic() + 200
     while len(losses(place)) < 25 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert process.poll() is None, "".join(said)
     os.kill(training_processes(ray_address)[0], signal.SIGKILL)
     assert len(losses(place)) < 300, "it was to be killed before the end"
     reader.join()
