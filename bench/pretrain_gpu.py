@@ -97,7 +97,7 @@ def measure(
                 train(run, log)
             row |= _read(place)
         except (torch.OutOfMemoryError, CurateError, RuntimeError) as error:
-            row["error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            row["error"] = f"{type(error).__name__}: {str(error)[:200].partition(chr(10))[0]}"
     run = None  # type: ignore[assignment]
     torch._dynamo.reset()
     gc.collect()

@@ -10,7 +10,7 @@ import click
 
 from curate.pipeline.commands_export import checkpoint_option
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.options import guarded, json_option, print_json, say, workspace_option
+from curate.pipeline.options import Real, guarded, json_option, say, workspace_option
 
 device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 
@@ -30,20 +30,24 @@ device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda
 )  # fmt: skip
 @click.option("--train", type=click.Choice(["all", "head"]), default="all", show_default=True, help="What learns.")
 @click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Passes over the rows.")
-@click.option("--lr", type=float, help="Highest learning rate [default: a tenth of pretraining's; 1e-3 for a head].")
-@click.option("--warmup", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Part of the steps.")
+@click.option("--lr", type=Real(0), help="Highest learning rate [default: a tenth of pretraining's; 1e-3 for a head].")
+@click.option("--warmup", type=Real(0, 1), default=0.1, show_default=True, help="Part of the steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Rows in a step at most.")
 @click.option(
     "--batch-tokens", type=click.IntRange(1), default=16_384, show_default=True, help="Tokens in a step at most."
 )
 @click.option("--max-length", type=click.IntRange(8), help="Tokens of a row at most [default: as pretrained].")
 @click.option(
-    "--validation", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True,
+    "--validation", type=Real(0, 1, max_open=True), default=0.1, show_default=True,
     help="Part of the rows that is held out to score.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--checkpoint-every", type=click.IntRange(1), default=100, show_default=True, help="Steps.")
 @device_option
+@click.option(
+    "--tracker", "trackers", type=click.Choice(["tensorboard", "wandb"]), multiple=True,
+    help="Where the log is shown as well; repeatable.",
+)  # fmt: skip
 @click.option("--restart", is_flag=True, help="Throw an earlier run of this name away first.")
 @json_option
 @guarded
@@ -57,7 +61,7 @@ def finetune(
     it stopped.
     """
     from curate.pipeline.lock import driver_lock
-    from curate.pipeline.tables import printable_lines
+    from curate.pipeline.progress_training import TrainingDisplay
     from curate.pipeline.workspace import Workspace
 
     try:
@@ -73,22 +77,18 @@ def finetune(
         raise UsageError(f"--lr {options['lr']}: a learning rate lies above 0 and is at most 1")
     template = Template.of(options.pop("template") or Template().text).text
     config = tuning.FinetuneConfig.model_validate(
-        options | {"task": task, "columns": columns, "checkpoint": checkpoint, "template": template}
+        options
+        | {"task": task, "columns": columns, "checkpoint": checkpoint, "template": template}
+        | {"trackers": list(options["trackers"])}
     )
-
-    def show(facts: dict[str, Any]) -> None:
-        if as_json:
-            print_json({"event": "progress", **facts})
-        elif facts.get("line"):
-            click.echo(printable_lines(facts["line"]))
-
     place = Workspace(workspace)
-    with driver_lock(place):
-        result = tuning.finetune(place, name, files, config, progress=show, restart=restart)
+    with driver_lock(place), TrainingDisplay(f"finetune {name}", as_json=as_json) as display:
+        result = tuning.finetune(place, name, files, config, progress=display.show, restart=restart)
     use = "predict FILE" if task == "labels" else "generate PROMPT"
     say(
         as_json,
         result,
+        display.done,
         f"next: curate {use} --workspace {workspace} --checkpoint {name}",
         f"also: curate export --workspace {workspace} --checkpoint {name} --output DIR",
     )
@@ -100,10 +100,18 @@ def _columns(options: dict[str, Any]) -> tuple[dict[str, str], str]:
     if given["label"]:
         if given["input"] or given["output"]:
             raise UsageError("--label makes a classifier of --text: leave out --input and --output")
-        return {"text": given["text"] or "text", "label": given["label"]}, "labels"
+        return _different({"text": given["text"] or "text", "label": given["label"]}), "labels"
     if given["text"]:
         raise UsageError("--text goes with --label COLUMN; outputs are learnt from --input and --output")
-    return {"input": given["input"] or "input", "output": given["output"] or "output"}, "outputs"
+    return _different({"input": given["input"] or "input", "output": given["output"] or "output"}), "outputs"
+
+
+def _different(columns: dict[str, str]) -> dict[str, str]:
+    """UsageError where one column is both what is read and what is learnt."""
+    (first, column), (second, other) = columns.items()
+    if column == other:
+        raise UsageError(f"--{first} and --{second} are the same column, {column!r}")
+    return columns
 
 
 @click.command()

@@ -46,5 +46,6 @@ def export(workspace: str, kind: str, checkpoint: str | None, output: str, dtype
         facts,
         f"export: {facts['architecture']} with {facts['parameters']:,} parameters ({dtype}) of {facts['checkpoint']}",
         f"        {size:,} bytes in {output}: {', '.join(facts['files'])}",
-        f'next: python -c "from transformers import pipeline; pipeline(model={output!r})"',
+        f'next: python -c \'from transformers import pipeline; print(pipeline("{facts["pipeline"]}", "{output}")'
+        f'("{facts["prompt"]}"))\'',
     )

@@ -10,7 +10,7 @@ import click
 
 from curate.pipeline.commands_export import checkpoint_option
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.options import guarded, json_option, print_json, workspace_option
+from curate.pipeline.options import Real, guarded, json_option, print_json, workspace_option
 
 if TYPE_CHECKING:
     from curate.pretrain.examples import Template
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--raw", is_flag=True, help="Read prompts as they stand, whatever the model was fine-tuned on.")
 @click.option("--count", type=click.IntRange(1), default=200, show_default=True, help="Tokens at most.")
-@click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="0: the likeliest token.")
+@click.option("--temperature", type=Real(0), default=0.8, show_default=True, help="0: the likeliest token.")
 @click.option("--top-k", type=click.IntRange(0), default=0, help="Only so many of the likeliest tokens [default: all].")
 @click.option(
-    "--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True,
+    "--top-p", type=Real(0, 1, min_open=True), default=1.0, show_default=True,
     help="Only the likeliest tokens with this chance together.",
 )  # fmt: skip
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable, \\n is a new line.")
@@ -67,9 +67,13 @@ def generate(
 
     if raw and (template or examples):
         raise UsageError("--raw reads prompts as they stand: leave out --template and --examples")
+    if "" in stop:
+        raise UsageError("--stop needs a text before which to end")
     asked = _prompts(prompts, prompt_file)
     trained = open_trained(Workspace(workspace), checkpoint, device)
     if trained.mask is not None and trained.task is None:
+        if template or examples or stop:
+            raise UsageError("a masked model fills in words: leave out --template, --examples and --stop")
         for filled in [fill_masks(trained, prompt) for prompt in asked]:
             _show_filled(filled, as_json)
         return

@@ -58,12 +58,16 @@ def pretrain(
             result = _here(place, config, arguments)
     if result is None:
         return
+    prompt = "Some [MASK] text" if result["config"]["objective"] == "masked" else "Some text"
     say(
         as_json,
         result,
         display.done,
         f"pretrain: checkpoint in {workspace}/{result['checkpoint']}",
-        f"next: curate report --workspace {workspace}",
+        f"next: curate evaluate --workspace {workspace}",
+        f"      curate generate {prompt!r} --workspace {workspace}",
+        f"      curate export --workspace {workspace} --output DIR",
+        f"      curate report --workspace {workspace}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
@@ -46,6 +47,16 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             sys.exit(130)
 
     return wrapper
+
+
+class Real(click.FloatRange):
+    """A number within bounds, which nan and infinity are not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return found
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output: one JSON object a line.")

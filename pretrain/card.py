@@ -30,8 +30,8 @@ def model_card(workspace: Workspace, trained: Trained, config: dict[str, Any], d
         **{f"validation {name.replace('_', ' ')}": f"{value:.4f}" for name, value in scores.items()},
         "SHA-256 of the checkpoint": f"`{state['files']['model.safetensors']['sha256']}`",
     }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    header = "---\nlibrary_name: transformers\n" + f"pipeline_tag: {_pipeline(trained)}\n---\n\n"
+    rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts.items())
+    header = "---\nlibrary_name: transformers\n" + f"pipeline_tag: {pipeline_tag(trained)}\n---\n\n"
     return f"{header}# {_title(trained)}\n\n| | |\n|---|---|\n{rows}\n\n## Use\n\n{_use(trained, config)}"
 
 
@@ -66,12 +66,18 @@ def _training(trained: Trained) -> dict[str, str]:
     }
 
 
+def _cell(value: str) -> str:
+    """Labels and templates may hold what would end a table's cell."""
+    return " ".join(value.replace("|", "\\|").split())
+
+
 def _title(trained: Trained) -> str:
     name = trained.checkpoint.name.split("/")
     return name[2] if trained.finetune else f"{trained.config.size}, {trained.config.objective}"
 
 
-def _pipeline(trained: Trained) -> str:
+def pipeline_tag(trained: Trained) -> str:
+    """What `transformers.pipeline` calls the task."""
     if trained.task == "labels":
         return "text-classification"
     return "text-generation" if trained.model.shape.causal else "fill-mask"

@@ -82,6 +82,11 @@ DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 """Of the fields that a preset may set, what holds where neither it nor the recipe says anything."""
 
+PASS_TOKENS = 65_536
+"""In a forward pass on a GPU at most: more makes it no faster."""
+PASS_BYTES = {"gpu": 26e9, "cpu": 2e9}
+"""What a forward pass may keep for the backward pass. On a GPU of 80 GB the rest is for weights, moments and logits."""
+
 OPERATIONAL: dict[str, Any] = {"output": False}
 """For fields that do not change what is learnt: a run may be resumed with another value."""
 
@@ -113,8 +118,9 @@ class PretrainConfig(Strict):
     """Tokens in a sequence."""
     batch_size: int | None = Field(default=None, ge=1)
     """Sequences in an optimiser step."""
-    micro_batch: int | None = Field(default=None, ge=1)
-    """Sequences in a forward pass; gradients are summed over a step's passes. All at once where empty."""
+    micro_batch: int | None = Field(default=None, ge=1, json_schema_extra=OPERATIONAL)
+    """Sequences in a forward pass at most; gradients are summed over a step's passes, which are equally large if they can be.
+    What memory has room for where empty (`Training.rows_a_pass`). Changes results by rounding alone."""
     steps: int | None = Field(default=None, ge=1)
     """Optimiser steps. Give at most one of steps, tokens and epochs."""
     tokens: int | None = Field(default=None, ge=1)
@@ -249,7 +255,6 @@ class PretrainConfig(Strict):
         if self.heads is not None:
             values.pop("kv_heads", None)
         values.setdefault("kv_heads", self.heads or preset.heads)
-        values["micro_batch"] = self.batch_size or preset.batch_size
         if self.steps is None and self.tokens is None and self.epochs is None:
             values["epochs"] = preset.epochs
         return {name: value if getattr(self, name) is None else getattr(self, name) for name, value in values.items()}
@@ -277,7 +282,6 @@ class Training(PretrainConfig):
     objective: Literal["causal", "masked"]
     sequence_length: int
     batch_size: int
-    micro_batch: int
     optimizer: Literal["adamw", "muon", "adam"]
     lr: float
     beta2: float
@@ -285,3 +289,15 @@ class Training(PretrainConfig):
     weight_decay: float
     schedule: Literal["cosine", "linear", "wsd"]
     min_lr: float
+
+    def rows_a_pass(self, on_gpu: bool) -> int:
+        """Sequences in a forward pass at most: `micro_batch`, or as many as PASS_BYTES and PASS_TOKENS leave room for.
+
+        A block keeps 12 width + 4 keys' width + 6 ffn bytes a token: in two bytes each the residual stream and its norm,
+        twice, the rotated queries, the attention's output, keys and values, gate, up and their product. On a CPU three times
+        that: four bytes each, and nothing is fused.
+        """
+        keys = self.width // self.heads * self.kv_heads
+        kept = self.layers * (12 * self.width + 4 * keys + 6 * self.ffn)
+        tokens = min(PASS_TOKENS, PASS_BYTES["gpu"] / kept) if on_gpu else PASS_BYTES["cpu"] / (3 * kept)
+        return min(self.batch_size, self.micro_batch or max(1, int(tokens / self.sequence_length)))

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from curate.pipeline.errors import CurateError, DiskFull, UsageError, is_disk_full
 from curate.pipeline.workspace import Workspace
-from curate.pretrain.card import model_card
+from curate.pretrain.card import model_card, pipeline_tag
 from curate.pretrain.classifier import Classifier
 from curate.pretrain.model import Transformer
 from curate.pretrain.trained import MASK, Trained, open_trained
@@ -37,7 +37,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def export_hf(
     workspace: Workspace, output: str | os.PathLike[str], *, checkpoint: str | None = None, dtype: str = "float32"
 ) -> dict[str, Any]:
-    """Writes the folder and gives its facts: `output`, `architecture`, `checkpoint`, `dtype`, `parameters`, `files` (bytes).
+    """Writes the folder and gives its facts: `output`, `architecture`, `checkpoint`, `dtype`, `parameters`, `files` (bytes),
+    and what `transformers.pipeline` calls the task (`pipeline`), with a `prompt` to try it.
 
     The folder appears under its name only when whole. UsageError where it holds something already or there is no such
     checkpoint; DiskFull where there is no space.
@@ -77,6 +78,8 @@ def export_hf(
     return {
         "output": str(folder),
         "architecture": config["architectures"][0],
+        "pipeline": pipeline_tag(trained),
+        "prompt": f"Some {_mask_name(trained)} text" if pipeline_tag(trained) == "fill-mask" else "Some text",
         "checkpoint": trained.checkpoint.name,
         "dtype": dtype,
         "parameters": sum(value.numel() for value in weights.values()),

@@ -48,6 +48,7 @@ from curate.pretrain.loss import IGNORE, Objective
 from curate.pretrain.model import Transformer
 from curate.pretrain.optim import make_optimizers
 from curate.pretrain.run import Progress, Run
+from curate.pretrain.trackers import check_trackers, open_trackers
 from curate.pretrain.train import train, validate
 from curate.pretrain.trained import FINETUNED, Trained, open_trained
 
@@ -86,6 +87,8 @@ class FinetuneConfig(Strict):
     """Part of the distinct inputs or texts that is held out to score."""
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list)
+    """Where the log is shown as well, as in pretraining."""
     log_every: int = Field(default=10, ge=1)
     checkpoint_every: int = Field(default=100, ge=1)
     keep: int = Field(default=1, ge=1)
@@ -102,9 +105,9 @@ def finetune(
     """
     if not NAME.match(name):
         raise UsageError(f"name {name!r}: letters, digits, `.`, `_` and `-`, beginning with a letter")
+    check_trackers(config.trackers)
     base = open_trained(workspace, config.checkpoint, config.device)
-    if base.model.embedding.weight.device.type == "cuda":
-        base.model.dtype = torch.bfloat16  # of activations, as in pretraining; the weights stay float32
+    base.compute_as_trained()
     _refuse(base, config)
     material = _read(base, files, config)
     run = _run(workspace, name, base, material, config, progress)
@@ -122,6 +125,8 @@ def finetune(
              | material.rejected.counts())  # fmt: skip
     _write_rejected(workspace, f"{run.folder}/rejected.jsonl", material.rejected)
     with RunLog(workspace, run.step, f"{run.folder}/log.jsonl") as log:
+        names = config.trackers
+        log.trackers = open_trackers(workspace, run.folder, names, step=run.step, seen=log.seen, facts=run.state)
         if run.validates and not read_log(workspace, f"{run.folder}/log.jsonl"):
             log.write(validate(run))
         train(run, log)
@@ -246,9 +251,10 @@ def _training(base: Training, config: FinetuneConfig, steps: int, steps_an_epoch
         "steps": steps, "tokens": None, "epochs": None, "mixture": None, "max_repeats": None, "batch_size": config.batch_size,
         "micro_batch": config.batch_size, "optimizer": "adamw", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "lr": lr,
         "weight_decay": config.weight_decay, "schedule": "linear", "min_lr": 0.0, "warmup": round(config.warmup * steps),
-        "clip": config.clip, "z_loss": 0.0, "seed": config.seed, "device": config.device, "dtype": "auto",
+        "clip": config.clip, "z_loss": 0.0, "seed": config.seed, "device": config.device,
+        "dtype": "float32" if base.dtype == "float32" else "auto",
         "compile": "off", "log_every": config.log_every, "eval_every": steps_an_epoch,
-        "checkpoint_every": config.checkpoint_every, "keep": config.keep, "spike": 0.0,
+        "checkpoint_every": config.checkpoint_every, "keep": config.keep, "spike": 0.0, "trackers": config.trackers,
     }  # fmt: skip
     return Training.model_validate(base.model_dump() | changes)
 

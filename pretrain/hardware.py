@@ -19,6 +19,7 @@ PEAKS: dict[str, tuple[float, float | None]] = {
     "H100 PCIe": (756e12, 1513e12),
     "H100 NVL": (835.5e12, 1671e12),
     "H100": (989.4e12, 1978.9e12),
+    "H800 PCIe": (756e12, 1513e12),
     "H800": (989.4e12, 1978.9e12),
     "H20": (148e12, 296e12),
     "A100": (312e12, None),
@@ -40,6 +41,10 @@ PEAKS: dict[str, tuple[float, float | None]] = {
 sheets, halved where they count sparse matrices. The first that fits counts."""
 
 
+OTHER = frozenset({"Laptop", "Max-Q", "Ti", "SUPER", "D"})
+"""Words in the names of GPUs that are not what their number says."""
+
+
 @dataclass(frozen=True)
 class Peak:
     """What utilisation is measured against; without `flops`, `why` says why there is none."""
@@ -58,6 +63,8 @@ def peak_of(name: str, dtype: str) -> Peak:
         return Peak(None, f"no peak is known for {dtype}")
     if "MIG" in name.split():
         return Peak(None, f"{name} is a part of a GPU")
+    if OTHER.intersection(name.split()):
+        return Peak(None, f"the peak of {name!r} is not known")
     for part, (wide, narrow) in PEAKS.items():
         if re.search(rf"(?<![A-Za-z0-9]){re.escape(part)}(?![A-Za-z0-9])", name):
             return Peak(narrow if dtype == "fp8" and narrow else wide)

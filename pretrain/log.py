@@ -31,9 +31,9 @@ class RunLog:
         self._name = name
         self.trackers: list[Tracker] = []
         found = list(_lines(workspace, name))
-        self.seen = max((number for number, _ in found), default=0)
-        """The last step that an earlier process logged, which may be one that is cut off."""
-        kept = b"".join(line for number, line in found if number <= step)
+        self.seen = max((entry["step"] for entry, _ in found), default=-1)
+        """The last step that an earlier process logged, which may be one that is cut off; -1 where there is none."""
+        kept = b"".join(line for entry, line in found if entry["step"] <= step)
         workspace.write_bytes(name, kept)
         self._closing = contextlib.ExitStack()
         path = Path(workspace.path(name))
@@ -46,7 +46,7 @@ class RunLog:
 
     def write(self, entry: dict[str, Any]) -> None:
         """Appends a line; it can be read at once in a local workspace. DiskFull where there is no space."""
-        with _named():
+        with _named(self._name):
             self._stream.write((json.dumps(entry) + "\n").encode())
             self._stream.flush()
             for tracker in self.trackers:
@@ -54,11 +54,11 @@ class RunLog:
 
     def sync(self) -> None:
         """Makes the lines so far survive a crash of the machine."""
-        with _named():
+        with _named(self._name):
             os.fsync(self._stream.fileno())
         if self._local is not None:
             self._workspace.write_bytes(self._name, self._local.read_bytes())
-        with _named():
+        with _named(self._name):
             for tracker in self.trackers:
                 tracker.sync()
 
@@ -70,38 +70,38 @@ class RunLog:
     ) -> None:
         with self._closing:
             for tracker in self.trackers:
-                with _named() if error is None else contextlib.suppress(OSError):
+                with _named(self._name) if error is None else contextlib.suppress(OSError):
                     tracker.close(failed=error is not None)
 
 
 def read_log(workspace: Workspace, name: str = LOG) -> list[dict[str, Any]]:
-    """The log's entries in order: those of optimiser steps have `loss`, the others `validation`: {loss, bits_per_byte}."""
-    try:
-        with workspace.open(name) as stream:
-            return [json.loads(line) for line in stream if line.endswith(b"\n")]
-    except FileNotFoundError:
-        return []
+    """The log's entries in order: those of optimiser steps have `loss`, the others `validation`: {loss, bits_per_byte}.
+
+    Lines that a crash cut short or filled with zeros are left out.
+    """
+    return [entry for entry, _ in _lines(workspace, name)]
 
 
-def _lines(workspace: Workspace, name: str) -> Iterator[tuple[int, bytes]]:
-    """The lines that are whole, with their steps."""
+def _lines(workspace: Workspace, name: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """The entries of the lines that are whole, with the lines."""
     if not workspace.exists(name):
         return
     with workspace.open(name) as stream:
         for line in stream:
             # A line that a crash cut short, or filled with zeros, is always later than the last checkpoint.
             try:
-                if line.endswith(b"\n"):
-                    yield int(json.loads(line)["step"]), line
-            except (ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+            except ValueError:
                 continue
+            if line.endswith(b"\n") and isinstance(entry, dict) and isinstance(entry.get("step"), int):
+                yield entry, line
 
 
 @contextlib.contextmanager
-def _named() -> Iterator[None]:
+def _named(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if is_disk_full(error):
-            raise DiskFull(f"no space left while writing {LOG}: free some, then run again") from error
+            raise DiskFull(f"no space left while writing {name}: free some, then run again") from error
         raise

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from curate.pipeline.progress import duration, size
+from curate.pretrain.examples import ExampleBatches
 from curate.pretrain.guard import Guard
-from curate.pretrain.hardware import device_peak, memory
+from curate.pretrain.hardware import Peak, device_peak, memory
 from curate.pretrain.log import RunLog
 from curate.pretrain.run import Run
 
@@ -39,7 +40,8 @@ class Meter:
         self.pending: list[tuple[int, float, float]] = []
         self.losses: list[Tensor] = []
         self.begin = time.perf_counter()
-        self.peak = device_peak(run.device, run.config.dtype)
+        varied = isinstance(run.data, ExampleBatches)
+        self.peak = Peak(None, "rows differ in length") if varied else device_peak(run.device, run.config.dtype)
         self._since: tuple[int, float] | None = None
         if self.peak.flops is None and run.device.type == "cuda":
             run.progress({"event": "note", "line": f"no model FLOPs utilisation (MFU) is given: {self.peak.why}"})

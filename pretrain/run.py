@@ -129,6 +129,11 @@ class Run:
         return f"{self.folder}/checkpoints"
 
     @property
+    def rows_a_pass(self) -> int:
+        """Sequences in a forward pass at most (`Training.rows_a_pass`)."""
+        return self.config.rows_a_pass(self.device.type == "cuda")
+
+    @property
     def validates(self) -> bool:
         """There is something held out to score."""
         return self.held is not None or self.scorer is not None
@@ -197,6 +202,8 @@ def _device(config: Training) -> torch.device:
 
 
 def _dtype(config: Training, device: torch.device) -> torch.dtype:
+    if config.dtype == "fp8" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
+        raise UsageError(f"{torch.cuda.get_device_name(device)} has no 8-bit products: set pretrain.dtype=bfloat16")
     if config.dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.float32 if config.dtype == "float32" else torch.bfloat16

@@ -8,6 +8,7 @@ and several processes may share a workspace. A run that was stopped half-way beg
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from curate.pretrain.data import Masking, Mixture, count_steps, open_data
 from curate.pretrain.loader import Loader
 from curate.pretrain.run import Progress, Run
 from curate.pretrain.tokens import TokenSet
-from curate.pretrain.train import _attention, _no_garbage_collection, step, validate
+from curate.pretrain.train import attention_kernels, no_garbage_collection, step, validate
 
 FOLDER = "swarm/runs"
 
@@ -86,9 +87,11 @@ def run_many(workspace: Workspace, configs: Sequence[PretrainConfig], *, progres
                 rows[number] = found  # asked for twice, or done by another process meanwhile
                 continue
             if trainer is None:
-                stack.enter_context(_no_garbage_collection())
+                stack.enter_context(no_garbage_collection())
             if trainer is None or not trainer.fits(config):
                 trainer = None  # frees the memory before the next one is built
+                gc.collect()
+                torch.compiler.reset()  # PyTorch compiles a function for eight shapes and no more
                 trainer = Trainer(workspace, config)
             row = trainer.train(config, began)
             workspace.write_json(names[number], row)
@@ -122,7 +125,7 @@ class Trainer:
         read: list[float] = []
         pending: list[torch.Tensor] = []
         first = 0.0
-        with Loader(run) as loader, _attention(run):
+        with Loader(run) as loader, attention_kernels(run):
             while run.step < run.steps:
                 batch, _ = loader.next()
                 pending += step(run, batch)
@@ -135,7 +138,7 @@ class Trainer:
         trained = time.perf_counter()
         diverged = next((place // 2 + 1 for place, value in enumerate(read) if not math.isfinite(value)), None)
         if diverged is None and run.validates:
-            with _attention(run):
+            with attention_kernels(run):
                 validate(run)
         seconds = {
             "start": first - began,

@@ -35,7 +35,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """UsageError, naming the extra to install, where the package of a tracker is missing."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise UsageError(f"pretrain.trackers: {name} is not installed: pip install 'curate-web[{name}]'")
+            raise UsageError(f"the tracker {name} is not installed: pip install 'curate-web[{name}]'")
 
 
 def open_trackers(
@@ -133,8 +133,8 @@ class WandB:
         except (wandb.Error, OSError, RuntimeError) as error:
             self._closing.close()
             raise CurateError(
-                f"pretrain.trackers: wandb refuses: {redact_text(str(error))}; log in with `wandb login`, set "
-                "WANDB_MODE=offline, or leave wandb out of pretrain.trackers"
+                f"the tracker wandb refuses: {redact_text(str(error))}; log in with `wandb login`, set WANDB_MODE=offline, "
+                "or leave wandb out of the trackers"
             ) from error
 
     def write(self, entry: dict[str, Any]) -> None:

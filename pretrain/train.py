@@ -97,11 +97,12 @@ def train(run: Run, log: RunLog | None, asked: list[int] | None = None) -> None:
     meter = Meter(run, log) if log is not None else None
     agreed = Agreement(ranks)
     ranks.on_first(lambda: len(tasks_of(run)))  # a task that is not there is said now, not after hours
-    with Loader(run) as loader, _attention(run), _no_garbage_collection(), _signals(asked) as asked:
+    with Loader(run) as loader, attention_kernels(run), no_garbage_collection(), _signals(asked) as asked:
         while run.step < run.steps:
             batch, waited = loader.next()
             lr = learning_rate(run.step, run.steps, config)
-            loss, norm = step(run, batch)
+            with _room_named(run):
+                loss, norm = step(run, batch)
             if meter is not None:
                 meter.add(run.step, loss, norm, lr, waited)
 
@@ -115,8 +116,10 @@ def train(run: Run, log: RunLog | None, asked: list[int] | None = None) -> None:
                     ranks.on_first(lambda: log.write(measure(run)) if log is not None else None)
             if saving:
                 run.save(log)
-            if meter is not None and (evaluating or saving):
-                meter.restart()
+            if evaluating or saving:
+                gc.collect()
+                if meter is not None:
+                    meter.restart()
             if stop and not last:
                 raise Stopped(stop, run.step)
 
@@ -126,7 +129,7 @@ def step(run: Run, batch: Loaded) -> tuple[Tensor, Tensor]:
 
     Scalars on the device, the same in every process; nothing waits for the device. Updates `run.step`.
     """
-    loss = run.ranks.sum(forward_backward(run.objective, batch, run.config.micro_batch))
+    loss = run.ranks.sum(forward_backward(run.objective, batch, run.rows_a_pass))
     parameters = list(run.model.parameters())
     norm = full(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
     torch.nn.utils.clip_grads_with_norm_(parameters, run.config.clip or math.inf, norm)
@@ -140,15 +143,15 @@ def step(run: Run, batch: Loaded) -> tuple[Tensor, Tensor]:
     return loss, norm
 
 
-def forward_backward(objective: nn.Module, batch: Loaded, micro_batch: int | None) -> Tensor:
+def forward_backward(objective: nn.Module, batch: Loaded, most: int | None = None) -> Tensor:
     """Adds the gradient of the batch's mean objective to the parameters and gives its mean loss in nats, a scalar.
 
-    Every pass is weighed by what it predicts, so the gradient does not depend on how the batch is divided. With several
+    `most`: sequences in a pass. Every pass is weighed by what it predicts, so the gradient does not depend on how the batch is divided. With several
     processes the gradients are summed over them in the last pass; the loss is this process's part of the mean.
     """
     total = torch.zeros((), device=batch.inputs.device)
     rows = len(batch.inputs)
-    size = micro_batch or rows
+    size = -(-rows // -(-rows // (most or rows)))  # equal passes have one shape, compiled once
     for begin in range(0, rows, size):
         part = slice(begin, begin + size)
         positions = None if batch.positions is None else batch.positions[part]
@@ -157,6 +160,17 @@ def forward_backward(objective: nn.Module, batch: Loaded, micro_batch: int | Non
             (loss / batch.predicted).backward()
         total += nats / batch.predicted
     return total
+
+
+@contextmanager
+def _room_named(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise CurateError(
+            f"the GPU's memory ends, at {run.rows_a_pass} sequences a pass: set pretrain.micro_batch lower, then "
+            f"pretrain.loss_chunk; neither changes what is learnt ({str(error).splitlines()[0]})"
+        ) from error
 
 
 ATTENTION = {
@@ -170,7 +184,8 @@ older GPUs have Flash first."""
 
 
 @contextmanager
-def _attention(run: Run) -> Iterator[None]:
+def attention_kernels(run: Run) -> Iterator[None]:
+    """On a GPU attention takes the kernels that the configuration asks for."""
     if run.device.type != "cuda":
         yield
         return
@@ -182,7 +197,7 @@ def _attention(run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """The collector would look through every object of PyTorch again and again: tens of milliseconds at a time."""
     gc.collect()
     gc.freeze()
@@ -220,7 +235,7 @@ def examine(run: Run) -> dict[str, Any]:
     """
     config = run.config
     scores = score_tasks(
-        run.model, tasks_of(run), length=config.sequence_length, tokens=config.micro_batch * config.sequence_length
+        run.model, tasks_of(run), length=config.sequence_length, tokens=run.rows_a_pass * config.sequence_length
     )
     entry = {"step": run.step, "tasks": scores}
     shown = ", ".join(f"{name} {found[found['primary']]:.4f}" for name, found in scores.items())
@@ -247,7 +262,7 @@ def validate(run: Run) -> dict[str, Any]:
             run.model,
             run.held,
             length=run.config.sequence_length,
-            rows=run.config.micro_batch,
+            rows=run.rows_a_pass,
             masking=run.masking,
             seed=run.config.seed,
         )

@@ -53,6 +53,11 @@ class Trained:
         """Tokens in a sequence, as trained."""
         return self.config.sequence_length
 
+    def compute_as_trained(self) -> None:
+        """From here on a GPU computes in bfloat16, as in training, unless that was in float32; the weights stay float32."""
+        if self.model.embedding.weight.is_cuda and self.config.dtype != "float32":
+            self.model.dtype = torch.bfloat16
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text as the mix encodes it: special tokens in it are plain text, nothing is added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)

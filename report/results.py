@@ -87,6 +87,7 @@ def training(workspace: Workspace) -> dict[str, Any]:
         "speed": log.speed(entries),
         "groups": log.groups(entries, result),
         "tasks": log.tasks(entries),
+        "evaluation": log.evaluation(workspace),
         "swarm": log.swarm(workspace),
         "scaling": log.scaling(workspace),
         "sample": _sample(result.get("sample")),

@@ -22,6 +22,7 @@ ROWS = 40
 TASKS = 12
 SWARM = "swarm/runs"
 FIT = "scaling/fit.json"
+EVALUATION = "pretrain/evaluation.json"
 Averaged = Callable[[Sequence[tuple[float, float]]], tuple[tuple[float, float], ...]]
 Facts = list[tuple[str, str]]
 
@@ -151,6 +152,28 @@ def swarm(workspace: Workspace) -> Facts:
         ("validation loss, worst", measured(max(losses))),
     ]
     return [*found, *([("time of all", duration(sum(seconds)))] if seconds else [])]
+
+
+def evaluation(workspace: Workspace) -> Facts:
+    """What `curate evaluate` measured last; empty where it did not."""
+    found = workspace.read_json(EVALUATION)
+    if not isinstance(found, dict):
+        return []
+    facts: Facts = [("checkpoint", clean(found.get("checkpoint"), 120))]
+    for label, key in (("validation loss", "loss"), ("validation bits per byte", "bits_per_byte")):
+        value = _of(found.get("validation"), key)
+        facts += [(label, measured(value))] if value is not None else []
+    for name, scores in found["tasks"].items() if isinstance(found.get("tasks"), dict) else ():
+        metric = str(scores.get("primary")) if isinstance(scores, dict) else ""
+        value, chance = _of(scores, metric), _of(scores, "chance")
+        guessed = f" (chance {measured(chance)})" if chance is not None and metric.startswith("accuracy") else ""
+        if value is not None:
+            facts.append((f"{clean(name, 80)}, {clean(metric.replace('_', ' '), 60)}", measured(value) + guessed))
+    coded = found["compression"] if isinstance(found.get("compression"), dict) else {}
+    for name, label in (("model", "the model"), ("gzip", "gzip"), ("lzma", "LZMA")):
+        rate = _of(coded.get(name), "rate")
+        facts += [(f"text compressed by {label} to", share(rate, 1))] if rate is not None else []
+    return facts
 
 
 def scaling(workspace: Workspace) -> Markup | None:

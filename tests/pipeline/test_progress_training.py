@@ -32,13 +32,13 @@ def test_elsewhere_steps_are_lines_at_most_every_ten_seconds_beside_the_first_an
             display.show(step(number))
             now[0] += 4.0
         display.show({"event": "checkpoint", "line": "checkpoint X"})
-        display.show({"event": "done", "line": "pretrain is done: so well"})
+        display.show({"event": "done", "line": "pretrain is done: so well\nscores"})
     out, err = capsys.readouterr()
     assert [line.split(":")[0] for line in err.splitlines()] == [
         "step 1/10", "step 4/10", "step 7/10", "step 10/10", "checkpoint X"
     ]  # fmt: skip
     assert out == ""
-    assert display.done == "pretrain is done: so well"
+    assert display.done == "pretrain is done: so well\nscores"
 
 
 def test_control_characters_of_a_sample_do_not_reach_the_terminal(elsewhere, capsys):

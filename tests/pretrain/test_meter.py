@@ -27,6 +27,7 @@ SMALL = {
         ("NVIDIA H100 80GB HBM3", 989.4e12, 1978.9e12),
         ("NVIDIA H100 PCIe", 756e12, 1513e12),
         ("NVIDIA H100 NVL", 835.5e12, 1671e12),
+        ("NVIDIA H800 PCIe", 756e12, 1513e12),
         ("NVIDIA H200", 989.4e12, 1978.9e12),
         ("NVIDIA GH200 480GB", 989.4e12, 1978.9e12),
         ("NVIDIA A100-SXM4-80GB", 312e12, 312e12),
@@ -48,6 +49,8 @@ def test_the_peak_is_that_of_the_device(name, bfloat16, fp8):
     ("name", "dtype", "why"),
     [
         ("NVIDIA GeForce GTX 1060", "bfloat16", "not known"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "bfloat16", "not known"),
+        ("NVIDIA GeForce RTX 3090 Ti", "bfloat16", "not known"),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "bfloat16", "part of a GPU"),
         ("NVIDIA H100 80GB HBM3", "float32", "float32"),
     ],

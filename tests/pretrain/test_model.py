@@ -191,14 +191,16 @@ def test_products_in_8_bits_stay_near_those_in_float32_forward_and_backward():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 16, 64, generator=generator).requires_grad_()
     exact, low = Linear(64, 48), Linear(64, 48, fp8=True)
-    low.load_state_dict(exact.state_dict())
+    for layer in (exact, low):
+        layer.weight.data = torch.randn(48, 64, generator=torch.Generator().manual_seed(2)) / 8
     found = []
     for layer, dtype in ((exact, torch.float32), (low, torch.bfloat16)):
         y = layer(x.to(dtype))
         gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
         found.append([y, *torch.autograd.grad(y, (x, layer.weight), gradient)])
     for a, b in zip(*found, strict=True):
-        assert (a - b.float()).norm() / a.norm() < 0.06
+        # Three bits of mantissa round by .026 of a number (root mean square), two bits by .051: together .058 of a product.
+        assert (a - b.float()).norm() / a.norm() < 0.08
     assert not Linear(60, 48, fp8=True).fp8
 
 

@@ -7,10 +7,12 @@ import sys
 
 import pytest
 from mixes import text_mix
+from small_models import spelt, write_checkpoint, write_rows
 
 from curate.pipeline.errors import UsageError
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.config import PretrainConfig
+from curate.pretrain.finetune import FinetuneConfig, finetune
 from curate.pretrain.log import read_log
 from curate.pretrain.trackers import check_trackers, scalars
 from curate.pretrain.train import pretrain
@@ -106,6 +108,37 @@ def test_wandb_goes_on_with_the_same_run_and_sends_no_step_twice(workspace, monk
     losses = [(step, values["loss"]) for kind, step, values in (c for c in calls if c[0] == "log") if "loss" in values]
     assert losses == [(entry["step"], entry["loss"]) for entry in read_log(workspace) if "loss" in entry]
     assert [call[1] for call in calls if call[0] == "finish"] == [1, 0]
+
+
+def test_wandb_is_told_the_validation_before_the_first_step_of_fine_tuning(tmp_path, monkeypatch):
+    wandb, calls = pytest.importorskip("wandb"), []
+    monkeypatch.setattr(wandb, "init", lambda **options: FakeRun(calls, **options))
+    place, name = tuned(tmp_path, ["wandb"])
+    logged = read_log(place, f"{name}/log.jsonl")
+    assert logged[0]["step"] == 0 and "validation" in logged[0]
+    assert [call[1:] for call in calls if call[0] == "log"] == [(entry["step"], scalars(entry)) for entry in logged]
+    assert place.exists(f"{name}/wandb.json") and not place.exists("pretrain/wandb.json")
+
+
+def test_tensorboard_shows_a_fine_tuning_run_from_its_own_folder(tmp_path):
+    pytest.importorskip("tensorboard")
+    place, name = tuned(tmp_path, ["tensorboard"])
+    shown = events(place.path(f"{name}/tensorboard")).Scalars("validation/exact")
+    assert [event.step for event in shown] == [
+        e["step"] for e in read_log(place, f"{name}/log.jsonl") if "validation" in e
+    ]
+
+
+def tuned(tmp_path, trackers):
+    place = Workspace(tmp_path / "tuned")
+    write_checkpoint(place)
+    rows = write_rows(tmp_path / "rows.jsonl", spelt(24))
+    columns = {"input": "input", "output": "output"}
+    config = FinetuneConfig(
+        task="outputs", columns=columns, device="cpu", batch_size=8, epochs=2, log_every=1, trackers=trackers
+    )
+    finetune(place, "qa", [rows], config, progress=lambda event: None)
+    return place, "pretrain/finetune/qa"
 
 
 @pytest.mark.slow

@@ -162,6 +162,21 @@ def test_training_is_shown_by_bucket_task_and_speed(synthetic: Any) -> None:
     assert "runs2" in page.text and "validation loss, best3.25" in page.text and "time of all2 min 0 s" in page.text
 
 
+def test_what_evaluate_measured_is_shown(synthetic: Any) -> None:
+    made = synthetic(rows=60)
+    made.pretrain()
+    task = {"accuracy": 0.625, "primary": "accuracy", "chance": 0.5}
+    found = {
+        "checkpoint": "pretrain/checkpoints/00000400", "validation": {"loss": 3.125, "bits_per_byte": 1.25},
+        "tasks": {"arc_easy/rc_5shot": task, "odd": 3}, "compression": {"model": {"rate": 0.25}, "gzip": {"rate": 0.5}},
+    }  # fmt: skip
+    made.workspace.write_json("pretrain/evaluation.json", found)
+    _, page = read(made.workspace)
+    for said in ("checkpointpretrain/checkpoints/00000400", "validation loss3.125", "validation bits per byte1.25",
+                 "arc_easy/rc_5shot, accuracy0.625 (chance 0.5)", "the model to25.0%", "by gzip to50.0%"):  # fmt: skip
+        assert said in page.text, said
+
+
 def test_a_log_without_speed_or_groups_is_shown_all_the_same(synthetic: Any) -> None:
     made = synthetic(rows=60)
     made.workspace.write_bytes(
