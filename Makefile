@@ -8,7 +8,7 @@ DEMO ?= demo
 DATA ?= $(or $(CURATE_DATA),../shared/data)
 CURATE := $(BIN)/curate
 
-.PHONY: demo bench bench-extract bench-filter bench-dedup bench-classify bench-pretrain bench-gpu bench-learns test test-all check lint types imports format setup clean help
+.PHONY: demo bench bench-extract bench-filter bench-dedup bench-classify bench-pretrain bench-gpu bench-learns bench-swarm test test-all check lint types imports format setup clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -83,6 +83,9 @@ bench-gpu: $(VENV)/.dev ## training speed on one GPU, by size and setting; says 
 
 bench-learns: $(VENV)/.dev ## validation by domain while a tiny model learns, AdamW and Muon (DATA=archives STEPS=800: an hour of one core)
 	$(BIN)/python bench/pretrain_learns.py "$(DATA)" $(if $(STEPS),--steps $(STEPS))
+
+bench-swarm: $(VENV)/.dev ## runs an hour of a swarm against a process a run (GPU=1: the proxies on a GPU, PROCESSES=2, GRAPHS=1)
+	$(BIN)/python bench/swarm.py $(if $(GPU),--gpu) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(GRAPHS),--graphs)
 
 clean: ## removes the demo and caches, not .venv
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

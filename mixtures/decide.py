@@ -121,7 +121,7 @@ def _order(
         return which, copy, taken, np.zeros(1, np.int64)
     buckets = pool.bucket[which]
     order = np.argsort(buckets, kind="stable")
-    segments = np.searchsorted(buckets[order], np.unique(buckets))
+    segments = np.union1d([0], np.searchsorted(buckets[order], np.unique(buckets)))  # 0 also where nothing was drawn
     return which[order], copy[order], taken[order], segments
 
 

@@ -99,9 +99,9 @@ def _launch(
     try:
         given = base.model_dump() | {"steps": None, "epochs": None}
         configs = [
-            PretrainConfig.model_validate(given | {"size": name, "tokens": parse_budget(amount)})
-            for name in names
-            for amount in amounts
+            PretrainConfig.model_validate(given | {"size": name, "tokens": amount})
+            for name in dict.fromkeys(names)
+            for amount in dict.fromkeys(map(parse_budget, amounts))
         ]
     except ValueError as error:
         raise UsageError(f"--sizes {sizes} --tokens {tokens}: {_first_line(error)}") from None

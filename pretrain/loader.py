@@ -47,7 +47,7 @@ class Loader:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._step = run.step
-        self._thread = ThreadPoolExecutor(1, "loader")
+        self._thread = ThreadPoolExecutor(1, "loader", self._begin)
         self._ahead = self._thread.submit(self._load, self._step)
 
     def next(self) -> tuple[Loaded, float]:
@@ -58,6 +58,11 @@ class Loader:
         self._step += 1
         self._ahead = self._thread.submit(self._load, self._step)
         return batch, waited
+
+    def _begin(self) -> None:
+        """A new thread begins on the first GPU, whichever this process has."""
+        if self._run.device.index is not None:
+            torch.cuda.set_device(self._run.device)
 
     def _load(self, step: int) -> Loaded:
         data, ranks = self._run.data, self._run.ranks

@@ -43,7 +43,11 @@ def errors_of(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, T
     penalty = z_loss * log_normaliser.square() * counted
     # d nats = softmax - onehot, d penalty = 2 z log(normaliser) softmax
     gradient.mul_((counted * (1 + 2 * z_loss * log_normaliser) / total)[:, None])
-    gradient.scatter_add_(1, chosen, -counted[:, None].to(gradient.dtype))
+    if torch.compiler.is_compiling():  # fused; scatter_add_ would first write the whole gradient out in 32 bits
+        here = torch.arange(logits.size(1), device=logits.device) == chosen
+        gradient = gradient - (here & counted[:, None]).to(gradient.dtype)
+    else:
+        gradient.scatter_add_(1, chosen, -counted[:, None].to(gradient.dtype))
     return nats, penalty, gradient.to(logits.dtype)
 
 

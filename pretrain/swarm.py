@@ -45,7 +45,8 @@ def run_swarm(
 ) -> list[dict[str, Any]]:
     """Trains one model a mixture of buckets on the workspace's mix and gives a row a run, in their order (`run_many`).
 
-    `seeds`: one a mixture; `base.seed` for all where it is None.
+    `seeds`: one a mixture; `base.seed` for all where it is None. Text samples, tasks (`eval_tasks`), trackers and the search
+    for spikes are left out: they belong to `pretrain`.
     """
     if seeds is None:
         seeds = [base.seed] * len(mixtures)
@@ -88,10 +89,11 @@ def run_many(workspace: Workspace, configs: Sequence[PretrainConfig], *, progres
                 continue
             if trainer is None:
                 stack.enter_context(no_garbage_collection())
-            if trainer is None or not trainer.fits(config):
-                trainer = None  # frees the memory before the next one is built
-                gc.collect()
+            if trainer is not None and not trainer.fits(config):
+                trainer = None
+                gc.collect()  # frees its memory before the next one is built
                 torch.compiler.reset()  # PyTorch compiles a function for eight shapes and no more
+            if trainer is None:
                 trainer = Trainer(workspace, config)
             row = trainer.train(config, began)
             workspace.write_json(names[number], row)

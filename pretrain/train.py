@@ -146,8 +146,9 @@ def step(run: Run, batch: Loaded) -> tuple[Tensor, Tensor]:
 def forward_backward(objective: nn.Module, batch: Loaded, most: int | None = None) -> Tensor:
     """Adds the gradient of the batch's mean objective to the parameters and gives its mean loss in nats, a scalar.
 
-    `most`: sequences in a pass. Every pass is weighed by what it predicts, so the gradient does not depend on how the batch is divided. With several
-    processes the gradients are summed over them in the last pass; the loss is this process's part of the mean.
+    `most`: sequences in a pass. Every pass is weighed by what it predicts, so the gradient does not depend on how the batch is
+    divided. With several processes the gradients are summed over them in the last pass; the loss is this process's part of
+    the mean.
     """
     total = torch.zeros((), device=batch.inputs.device)
     rows = len(batch.inputs)

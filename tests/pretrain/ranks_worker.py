@@ -49,7 +49,7 @@ def learn(case: dict[str, Any], parallel: str, ranks: Ranks = ALONE) -> dict[str
     objective = wrap(Objective(model, config.z_loss, 7), config, ranks)
     run: Any = SimpleNamespace(
         config=config, model=model, objective=objective, ranks=ranks, step=0, steps=STEPS,
-        optimizers=make_optimizers(model, config),
+        optimizers=make_optimizers(model, config), rows_a_pass=config.rows_a_pass(on_gpu=False),
     )  # fmt: skip
     losses, norms = [], []
     for number in range(STEPS):

@@ -175,6 +175,17 @@ def test_the_gradient_of_the_chunked_loss_is_the_true_one_in_float64(chunk, z_lo
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_errors_are_the_plain_ones(dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(9, 50, generator=generator).to(dtype)
+    targets = torch.tensor([0, 49, IGNORE, 3, 3, IGNORE, 5, 7, 8], dtype=torch.int32)
+    compiled = torch.compile(errors_of, dynamic=False)(logits.clone(), targets, 0.01)
+    for ours, plain_ones in zip(compiled, errors_of(logits.clone(), targets, 0.01), strict=True):
+        assert torch.allclose(ours, plain_ones, rtol=1e-5, atol=1e-6)
+
+
 def test_the_logits_never_exist_whole():
     sizes = []
 
@@ -202,6 +213,8 @@ def test_products_in_8_bits_stay_near_those_in_float32_forward_and_backward():
         # Three bits of mantissa round by .026 of a number (root mean square), two bits by .051: together .058 of a product.
         assert (a - b.float()).norm() / a.norm() < 0.08
     assert not Linear(60, 48, fp8=True).fp8
+    odd = x[:, :15].reshape(-1, 64)
+    assert torch.equal(low(odd), torch.nn.functional.linear(odd, low.weight))
 
 
 def test_masked_predictions_are_those_of_the_whole_sequence_at_the_positions():
@@ -228,7 +241,7 @@ def test_the_gradient_does_not_depend_on_how_a_batch_is_divided(masked):
     positions = random.integers(0, 10, shape) if masked else None
     batch = Loaded.of(Batch(random.integers(0, 61, (6, 10)), targets, positions), torch.device("cpu"))
     found = []
-    for micro_batch in (None, 1, 2, 4):
+    for micro_batch in (None, 1, 2, 3, 4):
         model = made(causal=not masked)
         loss = forward_backward(Objective(model, z_loss=1e-3), batch, micro_batch)
         found.append([loss, *(parameter.grad for parameter in model.parameters())])

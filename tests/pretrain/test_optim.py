@@ -173,6 +173,7 @@ def test_every_preset_has_the_parameters_that_its_table_says(size):
         ({"steps": 5, "epochs": 2}, "one of steps and epochs"),
         ({"width": 100, "heads": 3}, "multiple of heads"),
         ({"heads": 4, "kv_heads": 3}, "multiple of kv_heads"),
+        ({"dtype": "fp8", "sequence_length": 1000}, "multiple of 16"),
         ({"lr": 0}, "greater than 0"),
         ({"learning_rate": 0.1}, "Extra inputs"),
         ({"objective": "mlm"}, "causal"),
@@ -197,6 +198,26 @@ def test_a_preset_may_decide_the_objective_and_the_optimiser_and_the_recipe_over
     assert (ours.optimizer, ours.schedule, ours.warmup, ours.objective) == ("muon", "cosine", 5, "masked")
     again = PretrainConfig.model_validate(ours.model_dump()).resolved()
     assert again == ours
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_pass_fits_a_gpu_of_80_gb_with_all_else_that_is_in_it(size):
+    config = PretrainConfig(size=size).resolved()
+    rows = config.rows_a_pass(on_gpu=True)
+    shape = ModelShape.of(config, 128_256 if size in ("llama", "olmo2-30m") else 50_257)
+    parameters = shape.block_parameters + shape.vocab_size * shape.width * (1 if shape.tied else 2)
+    a_block = 16 * shape.width + 6 * shape.ffn  # with as many heads of keys as of queries: the most
+    kept = rows * config.sequence_length * shape.layers * a_block
+    logits = config.loss_chunk * shape.vocab_size * (2 + 4 + 2)
+    assert kept + parameters * (4 + 4 + 8 + 2) + logits + 2 * 4 * shape.vocab_size * shape.width < 75e9
+    assert 16_384 <= rows * config.sequence_length <= 65_536 or rows == config.batch_size
+    assert config.rows_a_pass(on_gpu=False) <= rows
+
+
+def test_a_pass_is_the_size_asked_for_and_never_more_than_the_batch():
+    assert PretrainConfig(size="tiny", micro_batch=3).resolved().rows_a_pass(on_gpu=True) == 3
+    assert PretrainConfig(size="tiny", micro_batch=99).resolved().rows_a_pass(on_gpu=True) == 8
+    assert PretrainConfig(size="1.3B", sequence_length=1 << 20).resolved().rows_a_pass(on_gpu=True) == 1
 
 
 def test_what_does_not_change_the_learning_stays_out_of_the_fingerprint():

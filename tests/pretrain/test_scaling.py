@@ -147,7 +147,7 @@ def test_a_wrong_line_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_trains_the_small_runs_itself_and_fits_them(tmp_path: Path) -> None:
     alphabet_mix(Workspace(tmp_path), count=60)
-    arguments = ["scaling", "-w", str(tmp_path), "--run", "--sizes", "tiny,10M,olmo2-30m", "--tokens", "500,1k,2k"]
+    arguments = ["scaling", "-w", str(tmp_path), "--run", "--sizes", "tiny,10M,olmo2-30m", "--tokens", "500,1k,1000,2k"]
     for setting in ("sequence_length=32", "batch_size=4", "lr=0.003"):
         arguments += ["--set", f"pretrain.{setting}"]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)

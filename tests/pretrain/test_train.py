@@ -243,7 +243,7 @@ def test_another_setting_is_refused_by_name_unless_it_does_not_change_the_learni
     ) as refused:
         run(workspace, lr=0.001)
     assert "keep" not in str(refused.value)
-    run(workspace, steps=6, keep=1, checkpoint_every=2, log_every=5)
+    run(workspace, steps=6, keep=1, checkpoint_every=2, log_every=5, micro_batch=4)
 
 
 def test_another_mix_is_refused_and_a_restart_begins_anew(workspace, undisturbed):
@@ -307,6 +307,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_documents(workspa
     assert all(entry["step"] < found["step"] for entry in read_log(workspace))
     saved = [checkpoints.read_checkpoint(workspace, name).step for name in checkpoints.list_checkpoints(workspace)]
     assert all(step < found["step"] for step in saved)
+
+
+def test_a_gpu_without_room_is_told_what_to_set(workspace, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("curate.pretrain.train.step", full)
+    with pytest.raises(CurateError, match=r"at 2 sequences a pass: set pretrain\.micro_batch lower, .*2\.00 GiB"):
+        run(workspace)
+
+
+def test_passes_of_a_step_are_equally_large():
+    sizes = []
+
+    def objective(inputs, targets, positions):
+        sizes.append(len(inputs))
+        return torch.zeros((), requires_grad=True), torch.zeros(())
+
+    rows = torch.zeros((10, 3), dtype=torch.int32)
+    for most in (4, 5, 9, 10):
+        forward_backward(objective, Loaded(rows, rows, None, 30), most)
+    assert sizes == [4, 4, 2, 5, 5, 5, 5, 10]
 
 
 def test_a_full_disk_while_saving_leaves_the_last_checkpoint_good(workspace, undisturbed, monkeypatch):
