@@ -47,7 +47,7 @@ COMMON = {"eval_every": 0, "eval_tokens": 65_536, "log_every": 50}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpu", action="store_true", help="the proxies of issue 7, on a GPU")
+    parser.add_argument("--gpu", action="store_true", help="proxies of 30M parameters, on a GPU")
     parser.add_argument("--processes", type=int, default=1, help="swarms at a time on the device")
     parser.add_argument("--graphs", action="store_true", help="CUDA graphs (torch.compile's, needs a GPU)")
     parser.add_argument("--worker", nargs=2, metavar=("WORKSPACE", "CONFIGS"), help=argparse.SUPPRESS)
