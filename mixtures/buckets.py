@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.pipeline.errors import UsageError, nearest
+from curate.pipeline.documents import nested_type, nested_values
+from curate.pipeline.errors import UsageError
 
 UNKNOWN = "unknown"
 """The value of a column where it is null or empty."""
@@ -20,7 +21,7 @@ ALL = "all"
 def check_columns(schema: pa.Schema, by: Sequence[str], bins: Mapping[str, Sequence[float]]) -> None:
     """UsageError unless every column of `by` is there and of a type that can make buckets."""
     for name in by:
-        field = _field(schema, name)
+        field = nested_type(schema, name, "mix.by")
         if pa.types.is_nested(field) or pa.types.is_binary(field) or pa.types.is_temporal(field):
             raise UsageError(f"mix.by: column {name!r} ({field}) makes no buckets")
         numeric = pa.types.is_integer(field) or pa.types.is_floating(field)
@@ -42,7 +43,7 @@ def bucket_names(batch: pa.RecordBatch, by: Sequence[str], bins: Mapping[str, Se
         return pa.array([ALL] * batch.num_rows, pa.string())
     columns = []
     for name in by:
-        values = _values(batch, name)
+        values = nested_values(batch, name)
         named = _binned(values, bins[name]) if name in bins else _named(values)
         columns.append(pc.replace_substring(named, "/", "|") if len(by) > 1 else named)
     return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, "/")
@@ -52,27 +53,6 @@ def bin_names(edges: Sequence[float]) -> list[str]:
     """Names of the bins that edges make, in rising order: `<0.3`, `0.3-0.7`, `>=0.7`."""
     inner = [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
     return [f"<{edges[0]:g}", *inner, f">={edges[-1]:g}"]
-
-
-def _field(schema: pa.Schema, name: str) -> pa.DataType:
-    parts = name.split(".")
-    names, path = list(schema.names), ""
-    kind: pa.DataType = pa.struct(schema)
-    for part in parts:
-        index = kind.get_field_index(part) if pa.types.is_struct(kind) else -1
-        if index < 0:
-            choices = [path + inner.name for inner in kind] if pa.types.is_struct(kind) else names
-            raise UsageError(f"mix.by: the documents have no column {name!r}{nearest(name, tuple(choices))}")
-        kind, path = kind.field(index).type, f"{path}{part}."
-    return kind
-
-
-def _values(batch: pa.RecordBatch, name: str) -> pa.Array:
-    top, *inner = name.split(".")
-    values = batch.column(top)
-    for part in inner:
-        values = pc.struct_field(values, part)
-    return values
 
 
 def _named(values: pa.Array) -> pa.Array:

@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.pipeline.errors import UsageError, nearest
 from curate.pipeline.workspace import Output
 
 BATCH_ROWS = 1_000
@@ -201,3 +203,26 @@ def with_field(schema: pa.Schema, name: str, kind: pa.DataType) -> pa.Schema:
     """The schema with one field's type replaced, or the field appended."""
     index = schema.get_field_index(name)
     return schema.set(index, pa.field(name, kind)) if index >= 0 else schema.append(pa.field(name, kind))
+
+
+def nested_type(schema: pa.Schema, name: str, where: str, others: Sequence[str] = ()) -> pa.DataType:
+    """The type of a column, or of a field within one (`signals.word_count`); UsageError that begins with `where` and names
+    the nearest of the columns and of `others` where there is none."""
+    kind: pa.DataType = pa.struct(schema)
+    path = ""
+    for part in name.split("."):
+        index = kind.get_field_index(part) if pa.types.is_struct(kind) else -1
+        if index < 0:
+            choices = [path + inner.name for inner in kind] if pa.types.is_struct(kind) else list(schema.names)
+            raise UsageError(f"{where}: the documents have no column {name!r}{nearest(name, (*choices, *others))}")
+        kind, path = kind.field(index).type, f"{path}{part}."
+    return kind
+
+
+def nested_values(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """The values of a column, or of a field within one."""
+    top, *inner = name.split(".")
+    values = batch.column(top)
+    for part in inner:
+        values = pc.struct_field(values, part)
+    return values

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.classifiers.quantiles import Int64
-from curate.pipeline.errors import UsageError, nearest
+from curate.pipeline.documents import nested_type, nested_values
+from curate.pipeline.errors import UsageError
 from curate.stages.classify.config import LABELS, ROWS, TOKENS, QuantileConfig
 
 UNKNOWN = "unknown"
@@ -22,13 +23,13 @@ def check_columns(schema: pa.Schema, quantiles: Mapping[str, QuantileConfig]) ->
     """UsageError unless the documents have the columns that quantiles name, of strings and of integers."""
     for name, quantile in quantiles.items():
         if quantile.within is not None and quantile.within not in LABELS:
-            kind = _type(schema, quantile.within, f"classify.quantiles.{name}.within", tuple(LABELS))
+            kind = nested_type(schema, quantile.within, f"classify.quantiles.{name}.within", tuple(LABELS))
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
                 raise UsageError(
                     f"classify.quantiles.{name}.within: column {quantile.within!r} ({kind}) holds no strings"
                 )
         if quantile.by not in (TOKENS, ROWS):
-            kind = _type(schema, quantile.by, f"classify.quantiles.{name}.by", (TOKENS, ROWS))
+            kind = nested_type(schema, quantile.by, f"classify.quantiles.{name}.by", (TOKENS, ROWS))
             if not pa.types.is_integer(kind):
                 raise UsageError(
                     f"classify.quantiles.{name}.by: column {quantile.by!r} ({kind}) holds no whole numbers"
@@ -50,7 +51,7 @@ def groups_of(scores: pa.RecordBatch, documents: pa.RecordBatch | None, quantile
         values = scores.column(quantile.within)
     else:
         assert documents is not None
-        values = _values(documents, quantile.within)
+        values = nested_values(documents, quantile.within)
     return pc.fill_null(values.cast(pa.string()), UNKNOWN)
 
 
@@ -62,26 +63,6 @@ def weights_of(scores: pa.RecordBatch, documents: pa.RecordBatch | None, quantil
         values = scores.column("bytes")
     else:
         assert documents is not None
-        values = _values(documents, quantile.by)
+        values = nested_values(documents, quantile.by)
     counts: Int64 = pc.fill_null(values.cast(pa.int64(), safe=False), 0).to_numpy()
     return np.clip(counts, 1, MOST_WEIGHT)
-
-
-def _type(schema: pa.Schema, name: str, where: str, others: tuple[str, ...]) -> pa.DataType:
-    kind: pa.DataType = pa.struct(schema)
-    path = ""
-    for part in name.split("."):
-        index = kind.get_field_index(part) if pa.types.is_struct(kind) else -1
-        if index < 0:
-            choices = [path + inner.name for inner in kind] if pa.types.is_struct(kind) else list(schema.names)
-            raise UsageError(f"{where}: the documents have no column {name!r}{nearest(name, (*choices, *others))}")
-        kind, path = kind.field(index).type, f"{path}{part}."
-    return kind
-
-
-def _values(batch: pa.RecordBatch, name: str) -> pa.Array:
-    top, *inner = name.split(".")
-    values = batch.column(top)
-    for part in inner:
-        values = pc.struct_field(values, part)
-    return values

@@ -24,12 +24,11 @@ from curate.pipeline.errors import UsageError
 from curate.pipeline.progress import open_display
 from curate.pipeline.recipe import Recipe, RecipeHead
 from curate.pipeline.runner import StageResult, open_runner
-from curate.pipeline.stage import Context, File, Shard
-from curate.pipeline.stage import load as load_function
+from curate.pipeline.stage import File, Shard
 from curate.pipeline.work import Call
 from curate.pipeline.workspace import Workspace
 from curate.stages.classify import STAGE, ClassifyConfig, quantile_steps
-from support import Inline, rows, run_stage
+from support import Dying, Inline, KilledError, rows, run_stage
 
 SUBJECTS = (
     "Preheat the oven, mix the flour, butter and sugar, bake the cookies and serve with chopped garlic.",
@@ -222,29 +221,6 @@ def test_another_threshold_or_quantile_scores_no_page_again(tmp_path: Path) -> N
     assert steps(quantiles={"quality": {"parts": 10}}) == {*quantiles, "select"}
     assert steps(quantiles={"quality": {"parts": 10}}) == set()
     assert "score" in steps(quality="math")
-
-
-class KilledError(BaseException):
-    """What a worker says that is no more."""
-
-
-class Dying(Inline):
-    """In the first task of each step everything ends before the marker is written, with half-written files left."""
-
-    def __init__(self, died: set[str]) -> None:
-        super().__init__()
-        self._died = died
-
-    def submit(self, call: Call) -> None:
-        if call.task.step not in self._died:
-            self._died.add(call.task.step)
-            place = Workspace(call.workspace)
-            context = Context(call.task, call.config, call.seed, place)
-            load_function(call.run)(context)
-            for file in context.written.values():
-                place.write_bytes(file.path, b"half")
-            raise KilledError
-        super().submit(call)
 
 
 def test_killed_within_every_step_it_completes_with_the_same_bytes(

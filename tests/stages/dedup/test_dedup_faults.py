@@ -17,42 +17,19 @@ from curate.pipeline.documents import DOCUMENT
 from curate.pipeline.progress import open_display
 from curate.pipeline.recipe import Recipe, RecipeHead
 from curate.pipeline.runner import StageResult, open_runner
-from curate.pipeline.stage import Context, File, Shard, load
+from curate.pipeline.stage import File, Shard
 from curate.pipeline.work import Call
 from curate.pipeline.workspace import Workspace
 from curate.stages.dedup import paragraph_steps
 from curate.stages.dedup import stage as dedup
 from curate.stages.dedup.config import DedupConfig
-from support import Inline
+from support import Dying, Inline, KilledError
 
 CONFIGS = [
     {"verify": "jaccard", "max_cluster": 5},
     {"components": {"in_memory": 1}, "scope": "newest-first"},
     {"paragraphs": {"least_words": 5, "least_chars": 10}, "exact": False, "minhash": {"enabled": False}},
 ]
-
-
-class KilledError(BaseException):
-    """What a worker says that is no more."""
-
-
-class Dying(Inline):
-    """In the first task of each step everything ends before the marker is written, with half-written files left."""
-
-    def __init__(self, died: set[str]) -> None:
-        super().__init__()
-        self._died = died
-
-    def submit(self, call: Call) -> None:
-        if call.task.step not in self._died:
-            self._died.add(call.task.step)
-            place = Workspace(call.workspace)
-            context = Context(call.task, call.config, call.seed, place)
-            load(call.run)(context)
-            for file in context.written.values():
-                place.write_bytes(file.path, b"half")
-            raise KilledError
-        super().submit(call)
 
 
 def run(place: Workspace, shards: list[Shard], config: dict[str, Any], engine: Any = Inline) -> StageResult:
