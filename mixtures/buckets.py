@@ -31,11 +31,6 @@ def check_columns(schema: pa.Schema, by: Sequence[str], bins: Mapping[str, Seque
             raise UsageError(f"mix.bins: column {name!r} ({field}) holds no numbers")
 
 
-def top_columns(by: Sequence[str]) -> list[str]:
-    """The columns of the file that hold those of `by`, each once."""
-    return list(dict.fromkeys(name.split(".", 1)[0] for name in by))
-
-
 def bucket_names(batch: pa.RecordBatch, by: Sequence[str], bins: Mapping[str, Sequence[float]]) -> pa.Array:
     """The bucket of every document of a batch: its values of `by` joined with `/` (a `/` within a value becomes `|`
     where there are several columns). Type string, shape one a row, no nulls."""
@@ -50,7 +45,9 @@ def bucket_names(batch: pa.RecordBatch, by: Sequence[str], bins: Mapping[str, Se
 
 
 def bin_names(edges: Sequence[float]) -> list[str]:
-    """Names of the bins that edges make, in rising order: `<0.3`, `0.3-0.7`, `>=0.7`."""
+    """Names of the bins that edges make, in rising order: `<0.3`, `0.3-0.7`, `>=0.7`; none without edges."""
+    if not edges:
+        return []
     inner = [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
     return [f"<{edges[0]:g}", *inner, f">={edges[-1]:g}"]
 

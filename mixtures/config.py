@@ -16,7 +16,7 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from curate.pipeline.config import Strict
-from curate.pipeline.errors import UsageError
+from curate.pipeline.errors import UsageError, nearest
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _AMOUNT = re.compile(
@@ -24,6 +24,8 @@ _AMOUNT = re.compile(
 )
 _BYTES = re.compile(r".*[0-9.]\s*([kmgtp]i?b|gi?|bytes?|[kmtp]i)", re.IGNORECASE)
 _LARGEST = 10**15
+EXPORTS = ("megatron", "jsonl", "parquet", "datasets")
+"""What `mix.export` may name."""
 
 
 def parse_budget(value: object) -> int:
@@ -71,6 +73,21 @@ class TokenizerConfig(Strict):
     """The end-of-text token of a given tokenizer; otherwise the first known one that it has (`<|endoftext|>`, `</s>` …)."""
 
 
+class Upsample(Strict):
+    """Good documents more often: within each bucket of the other columns, the shares of this column's values follow the
+    quality curve of OLMo 3 (`mixtures.upsample`): none below `floor`, then rising."""
+
+    by: str
+    """The column of `mix.by` that orders documents from the worst to the best: numbers (`quality_vigintile`), or one that
+    `mix.bins` cuts. Null is the worst."""
+    most: float = Field(default=7.0, gt=0, le=255)
+    """Mean repeats of the best `top` at most; never more than `mix.max_repeats`, which OLMo 3 has at 7 as well."""
+    floor: float = Field(default=0.4, ge=0, lt=1)
+    """Share of a bucket's tokens, the worst, that is left out; lowered (said so) where too little would be left."""
+    top: float = Field(default=0.05, gt=0, le=1)
+    """Share of a bucket's tokens, the best, that `most` speaks of."""
+
+
 class MixConfig(Strict):
     """What goes into the mix: how many tokens, of which buckets, how often a document at most."""
 
@@ -86,6 +103,8 @@ class MixConfig(Strict):
     weights: str | dict[str, float] | None = Field(default=None, json_schema_extra={"file": True})
     """Shares of the buckets (any scale: they are divided by their sum), here or in a YAML, JSON or CSV file (`bucket,weight`);
     a bucket that is not named gets nothing. Null: as in the pool."""
+    upsample: Upsample | None = None
+    """Spreads each weight over the values of one column by quality: `weights` are then of the buckets without that column."""
     max_repeats: int = Field(default=4, ge=1, le=255)
     """Times that a document may be in the mix at most."""
     validation: float = Field(default=0.02, ge=0, le=0.5)
@@ -97,6 +116,9 @@ class MixConfig(Strict):
     layout: Literal["shuffled", "by-bucket"] = "shuffled"
     """How training documents lie in the output files: all shuffled, or shuffled within files that hold one bucket each, of
     which `curate pretrain` makes any mixture (`pretrain.mixture`) without packing again."""
+    export: list[Literal["megatron", "jsonl", "parquet", "datasets"]] = Field(default_factory=list)
+    """What else the mix is written as: `megatron` (Megatron-LM's index beside the token files), `jsonl` and `parquet` (texts
+    in the order of the mix), `datasets` (the Parquet files with a card, for Hugging Face `datasets`)."""
 
     @field_validator("by")
     @classmethod
@@ -110,6 +132,17 @@ class MixConfig(Strict):
             raise ValueError(f"names a column twice: {', '.join(by)}")
         return by
 
+    @field_validator("export", mode="before")
+    @classmethod
+    def _export(cls, export: Any) -> Any:
+        if not isinstance(export, list | tuple | str):
+            return export
+        names = [export] if isinstance(export, str) else export
+        for name in names:
+            if name not in EXPORTS:
+                raise ValueError(f"cannot write {name!r}{nearest(str(name), EXPORTS)}")
+        return sorted(set(names))
+
     @field_validator("weights")
     @classmethod
     def _weights(cls, weights: str | dict[str, float] | None) -> str | dict[str, float] | None:
@@ -121,6 +154,10 @@ class MixConfig(Strict):
 
     @model_validator(mode="after")
     def _bins(self) -> MixConfig:
+        if self.upsample is not None and self.upsample.by not in self.by:
+            raise ValueError(
+                f"upsample.by: {self.upsample.by!r} is not among the columns of `by` ({', '.join(self.by)}): add it there"
+            )
         for name, edges in self.bins.items():
             if name not in self.by:
                 raise ValueError(f"bins: {name!r} is not among the columns of `by` ({', '.join(self.by)})")

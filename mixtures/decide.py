@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -17,20 +17,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.mixtures.allocate import NOT_DRAWN, Cut, Ints, Pool, arrange, by_bucket, draw, shards, targets, weigh
+from curate.mixtures.allocate import NOT_DRAWN, Cut, Ints, Pool, arrange, by_bucket, draw, shards, targets
 from curate.mixtures.config import MixConfig
+from curate.mixtures.count import MOST_BUCKETS, too_many_buckets
 from curate.mixtures.hashing import HELD_ORDER, UInt64, fraction, remix
+from curate.mixtures.shares import bucket_shares
 from curate.mixtures.stage import FILE_BYTES
-from curate.pipeline.documents import TableWriter, read_batches
+from curate.pipeline.documents import TableWriter, read_batches, side_by_side, with_column
 from curate.pipeline.errors import UsageError
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context, File
-from curate.pipeline.workspace import Output
 
-COPY = np.dtype([("source", "<u4"), ("row", "<u4"), ("tokens", "<u4"), ("repeat", "<u4")])
-"""One copy of a document in the order of the mix: row of an index file, tokens to take, copies before it."""
+ROUTE = np.dtype([("row", "<u4"), ("file", "<u4"), ("place", "<u4"), ("repeat", "<u2")])
+"""Where one copy of a document goes: row of its shard's index, number of the output file (training, then validation), place
+in it, copies before it. Sorted by shard and row."""
 FILE = np.dtype([("first", "<u8"), ("copies", "<u8"), ("tokens", "<u8"), ("cut", "<u8")])
-"""One output file: its copies in `order`, its tokens; `cut` is 1 where its last copy is cut short."""
+"""One output file: copies in the files before it, and in it, its tokens; `cut` is 1 where its last copy is cut short."""
 MANIFEST = pa.schema(
     [
         ("id", pa.string()),
@@ -47,7 +49,6 @@ MANIFEST = pa.schema(
 `cut` is how many tokens are left out at the end of the last copy: 0 but for one document at most. So the sum of
 `tokens * repeats - cut` where `split` is `train` is the budget.
 """
-MOST_BUCKETS = 100_000
 _BLOCK = 1 << 20
 
 assert FILE.itemsize == FILE_BYTES
@@ -75,26 +76,25 @@ def allocate(context: Context) -> Counts:
     pool = everything.pool
     sizes = pool.sizes()
     budget = config.budget if config.budget is not None else sum(sizes)
-    shares = weigh(pool.names, sizes, context.task.params["weights"])
+    shares, said = bucket_shares(config, pool.names, sizes, context.task.params["weights"], budget)
     repeats, cut = draw(pool, targets(pool.names, sizes, shares, budget, config.max_repeats))
     which, copy, taken, segments = _order(pool, repeats, cut, config.layout)
     drawn = int(taken.sum(dtype=np.int64))
     if drawn != budget or int(repeats.max(initial=0)) > config.max_repeats:
         raise RuntimeError(f"mix: drew {drawn:,} tokens for a budget of {budget:,}")
     written = _validation(everything, config.validation_tokens)
-    with context.create("order") as output:
-        _write_copies(output, everything.rows, which, taken, copy)
-        _write_copies(output, everything.rows, written, pool.tokens[written], np.zeros(len(written), np.int16))
     training = _files(taken, config.shard_tokens, segments)
     if cut is not None:  # the cut copy is the last of its segment
         ends = training["first"] + training["copies"]
         training["cut"] = (which[ends - 1] == cut.document) & (taken[ends - 1] == cut.tokens)
     held = _files(pool.tokens[written], config.shard_tokens)
     held["first"] += len(which)
+    firsts = np.concatenate([training["first"], held["first"]]).astype(np.int64)
+    _write_routes(context, everything.rows, np.append(which, written.astype(np.uint32)), copy, firsts)
     for name, files in (("training", training), ("validation", held)):
         with context.create(name) as output:
             output.write(files.tobytes())
-    summary = _summary(everything, repeats, cut, shares, config, context.seed)
+    summary = _summary(everything, repeats, cut, shares, config, context.seed) | said
     del which, copy, taken
     named = _write_manifest(context, repeats, written, cut)
     if cut is not None:
@@ -133,11 +133,11 @@ def _read(context: Context, validation: float) -> Everything:
     key, hold = np.empty(total, np.uint64), np.empty(total, np.uint64)
     codes: dict[str, int] = {}
     first = 0
-    for file in files:
-        with context.open(file) as stream:
-            for batch in read_batches(stream, ["tokens", "bucket", "key", "held"]):
+    for file, buckets in zip(files, context.task.inputs["buckets"], strict=True):
+        with context.open(file) as stream, context.open(buckets) as naming:
+            for batch, names in side_by_side(read_batches(stream, ["tokens", "key", "held"]), read_batches(naming)):
                 here = slice(first, first + batch.num_rows)
-                named = batch.column("bucket").dictionary_encode()
+                named = names.column("bucket")
                 code = np.array([codes.setdefault(name, len(codes)) for name in named.dictionary.to_pylist()], np.int32)
                 bucket[here] = code[named.indices.to_numpy()]
                 for column, array in (("tokens", tokens), ("key", key), ("held", hold)):
@@ -145,9 +145,7 @@ def _read(context: Context, validation: float) -> Everything:
                 first = here.stop
                 context.progress(batch.num_rows)
         if len(codes) > MOST_BUCKETS:
-            raise UsageError(
-                f"mix.by makes more than {MOST_BUCKETS:,} buckets: name columns with fewer values, or cut them with mix.bins"
-            )
+            raise UsageError(too_many_buckets())
     names = sorted(codes)
     rank = {name: number for number, name in enumerate(names)}
     bucket = np.array([rank[name] for name in codes], np.int32)[bucket] if names else bucket
@@ -183,18 +181,42 @@ def _validation(everything: Everything, most: int) -> Ints:
     return order[: max(int(np.searchsorted(sums, most, side="right")), 1)]
 
 
-def _write_copies(
-    output: Output, rows: Ints, which: npt.NDArray[Any], taken: npt.NDArray[np.int32], copy: npt.NDArray[np.int16]
+def _write_routes(
+    context: Context, rows: Ints, which: npt.NDArray[np.uint32], copy: npt.NDArray[np.int16], firsts: Ints
 ) -> None:
-    """Writes one record a copy; documents by number become rows of files."""
+    """Writes a ROUTE a copy by shard and row, and where each shard's begin (a number a shard, and their end).
+
+    `which`: the documents of all output files, one after another; `firsts`: where each file begins; `copy`: copies before each,
+    of the first ones (held-out documents, which come last, are there once).
+    """
     begins = np.cumsum(rows) - rows
-    for start in range(0, len(which), _BLOCK):
-        part = which[start : start + _BLOCK].astype(np.int64)
-        records = np.empty(len(part), COPY)
-        source = np.searchsorted(begins, part, side="right") - 1  # of files that begin here, the last: it has rows
-        records["source"], records["row"] = source, part - begins[source]
-        records["tokens"], records["repeat"] = taken[start : start + _BLOCK], copy[start : start + _BLOCK]
-        output.write(records.tobytes())
+    order = np.argsort(which, kind="stable")
+    counts = np.zeros(len(rows), np.int64)
+    with context.create("routes") as output:
+        for start in range(0, len(order), _BLOCK):
+            position = order[start : start + _BLOCK]
+            document = which[position].astype(np.int64)
+            source = (
+                np.searchsorted(begins, document, side="right") - 1
+            )  # of shards that begin here the last: it has rows
+            counts += np.bincount(source, minlength=len(rows))
+            records = np.empty(len(position), ROUTE)
+            records["row"] = document - begins[source]
+            file = np.searchsorted(firsts, position, side="right") - 1
+            records["file"], records["place"] = file, position - firsts[file]
+            inside = position < len(copy)
+            records["repeat"] = np.where(inside, copy[np.where(inside, position, 0)] if len(copy) else 0, 0)
+            output.write(records.tobytes())
+    with context.create("starts") as output:
+        output.write(np.concatenate([[0], np.cumsum(counts)]).astype("<u8").tobytes())
+
+
+def read_routes(context: Context, first: int, count: int) -> Iterator[npt.NDArray[Any]]:
+    """The copies that come from each of `count` shards from `first` on (ROUTE, by row), of a task with the inputs `routes` and
+    `starts` that `allocate` left: what is read is theirs alone."""
+    starts = np.frombuffer(context.read(context.input("starts"), 8 * first, 8 * (count + 1)), "<u8")
+    for begin, end in pairwise((starts * ROUTE.itemsize).tolist()):
+        yield np.frombuffer(context.read(context.input("routes"), begin, end - begin), ROUTE)
 
 
 def _files(taken: npt.NDArray[np.int32], shard_tokens: int, segments: Sequence[int] | Ints = (0,)) -> npt.NDArray[Any]:
@@ -215,9 +237,12 @@ def _write_manifest(context: Context, repeats: npt.NDArray[np.int16], written: I
     found: dict[str, Any] = {}
     first = 0
     with context.create("manifest") as output, TableWriter(output, MANIFEST) as table:
-        for file in context.task.inputs["index"]:
-            with context.open(file) as stream:
-                for batch in read_batches(stream, ["id", "snapshot", "bucket", "tokens"]):
+        for file, buckets in zip(context.task.inputs["index"], context.task.inputs["buckets"], strict=True):
+            with context.open(file) as stream, context.open(buckets) as naming:
+                for known, names in side_by_side(
+                    read_batches(stream, ["id", "snapshot", "tokens"]), read_batches(naming)
+                ):
+                    batch = with_column(known, "bucket", names.column("bucket").dictionary_decode())
                     here = slice(first, first + batch.num_rows)
                     left_out = np.zeros(batch.num_rows, np.int32)
                     if cut is not None and first <= cut.document < here.stop:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.mixtures.buckets import bucket_names, check_columns, top_columns
+from curate.mixtures.buckets import check_columns
 from curate.mixtures.config import MixConfig
 from curate.mixtures.hashing import SAMPLE, document_keys, fraction, id_keys, remix
 from curate.mixtures.tokenizer import DocumentTokenizer, train_tokenizer
@@ -27,7 +27,6 @@ ENCODED = pa.schema(
     [
         ("id", pa.string()),
         ("snapshot", pa.string()),
-        ("bucket", pa.string()),
         ("start", pa.int64()),
         ("tokens", pa.int32()),
         ("bytes", pa.int64()),
@@ -112,14 +111,14 @@ def _texts(context: Context, last: int) -> Iterator[str]:
 
 
 def tokenize(context: Context) -> Counts:
-    """Token ids of every document of one shard, and the index that says where they are and which bucket they are in."""
+    """Token ids of every document of one shard, and the index that says where they are."""
     config: MixConfig = context.config
     with context.open(context.input("tokenizer")) as stream:
         encoder = DocumentTokenizer(stream.read(), config.tokenizer.eos)
     with context.open(context.input("docs")) as stream:
-        check_columns(read_schema(stream), config.by, config.bins)
+        check_columns(read_schema(stream), config.by, config.bins)  # refused now: the buckets are named much later
     dtype = token_dtype(encoder.vocab_size)
-    columns = list(dict.fromkeys(["id", "snapshot", "text", "language", *top_columns(config.by)]))
+    columns = ["id", "snapshot", "text", "language"]
     counts = Counts()
     start = 0
     with (
@@ -135,7 +134,7 @@ def tokenize(context: Context) -> Counts:
                 if len(ids) > 1:  # without text there is only the end-of-text token
                     sizes[row] = len(ids)
                     tokens.write(ids.astype(dtype).tobytes())
-            table.write(_index(batch, config, context.seed, start, sizes))
+            table.write(_index(batch, context.seed, start, sizes))
             start += int(sizes.sum())
             counts.records += batch.num_rows
             counts.kept += batch.num_rows
@@ -158,14 +157,11 @@ def _encode(encoder: DocumentTokenizer, texts: pa.Array) -> Iterator[npt.NDArray
     yield from encoder.encode(waiting)
 
 
-def _index(
-    batch: pa.RecordBatch, config: MixConfig, seed: int, start: int, sizes: npt.NDArray[np.int64]
-) -> pa.RecordBatch:
+def _index(batch: pa.RecordBatch, seed: int, start: int, sizes: npt.NDArray[np.int64]) -> pa.RecordBatch:
     ids, snapshots = (pc.fill_null(batch.column(name), "") for name in ("id", "snapshot"))
     columns = {
         "id": ids,
         "snapshot": snapshots,
-        "bucket": bucket_names(batch, config.by, config.bins),
         "start": pa.array(start + np.cumsum(sizes) - sizes),
         "tokens": pa.array(sizes.astype(np.int32)),
         "bytes": pc.fill_null(pc.binary_length(batch.column("text")), 0).cast(pa.int64()),

@@ -1,4 +1,4 @@
-"""The steps that move tokens: gathering each output file from all shards, and summing up what was written."""
+"""The second pass of the shuffle, which writes each output file, and the step that sums up what was written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from typing import IO, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,87 +15,98 @@ import pyarrow as pa
 
 from curate.mixtures.allocate import Ints
 from curate.mixtures.config import MixConfig
-from curate.mixtures.decide import COPY, FILE
+from curate.mixtures.decide import FILE
+from curate.mixtures.scatter import PLACED, SECTION, joined, runs_of
 from curate.mixtures.stage import TOKENIZER
 from curate.mixtures.tokenizer import DocumentTokenizer
-from curate.pipeline.documents import read_batches
+from curate.pipeline.documents import BATCH_ROWS, TableWriter, read_batches
 from curate.pipeline.errors import CurateError
 from curate.pipeline.ledger import Counts
 from curate.pipeline.stage import Context, File
-from curate.pretrain.tokens import TokensJson, TokenWriter, token_dtype
+from curate.pretrain.tokens import INDEX, TokensJson, token_dtype
+
+_THREADS = 16
+"""Sections read side by side where the files are not on a disk."""
 
 
-def pack(context: Context) -> Counts:
-    """Gathers the documents of one output file from all shards, in the order of the mix."""
+def gather(context: Context) -> Counts:
+    """Writes one output file: its sections of all that was scattered, in the order of the mix."""
     started = time.perf_counter()
     config: MixConfig = context.config
     with context.open(context.input("tokenizer")) as stream:
         encoder = DocumentTokenizer(stream.read(), config.tokenizer.eos)
     dtype = token_dtype(encoder.vocab_size)
-    with context.open(context.task.inputs["files"][context.task.params["part"]]) as stream:
-        file = np.frombuffer(stream.read(), FILE)[context.task.params["number"]]
-    with context.open(context.input("order")) as stream:
-        stream.seek(int(file["first"]) * COPY.itemsize)
-        order = np.frombuffer(stream.read(int(file["copies"]) * COPY.itemsize), COPY)
-    ids, documents = _gather(context, order, dtype)
-    ends = np.cumsum(order["tokens"], dtype=np.int64)
-    with context.create("tokens") as tokens, context.create("index") as index:
-        writer = TokenWriter(tokens, index, dtype)
-        for position, (end, copy) in enumerate(zip(ends.tolist(), order.tolist(), strict=True)):
-            own = ids[end - copy[2] : end]
-            document = documents[position]
-            if file["cut"] and position == len(order) - 1:
-                document = document | {"bytes": encoder.text_bytes(own)}
-            writer.add(own, repeat=copy[3], **document)
-        writer.close()
+    params = context.task.params
+    record = context.read(context.task.inputs["files"][params["part"]], params["number"] * FILE.itemsize, FILE.itemsize)
+    (file,) = np.frombuffer(record, FILE)
+    rows, data = _sections(context)
+    lengths = np.concatenate([batch.column("tokens").to_numpy() for batch in rows]).astype(np.int64)
+    runs = runs_of(data, np.concatenate([[0], np.cumsum(lengths)]) * dtype.itemsize)
+    order = np.argsort(np.concatenate([batch.column("place").to_numpy() for batch in rows]), kind="stable")
+    if len(order) != file["copies"]:
+        raise CurateError(f"mix: {context.task.key} has {len(order)} of {file['copies']} documents: this is a bug")
+    left = int(file["tokens"]) * dtype.itemsize
+    with context.create("tokens") as output:
+        for part in joined(runs, order):
+            output.write(part[:left])
+            left -= min(len(part), left)
+    last = None
+    if file["cut"]:  # the last copy, of which only so many tokens are taken
+        taken = int(lengths[order[-1]] - (lengths.sum() - int(file["tokens"])))
+        ids = np.frombuffer(runs[int(order[-1])].as_buffer(), dtype)[:taken]
+        last = (taken, encoder.text_bytes(ids))
+    with context.create("index") as output, TableWriter(output, INDEX) as table:
+        for batch in _index(rows, order, last):
+            table.write(batch)
     context.progress(len(order))
     counts = Counts(records=len(order), kept=len(order))
-    counts.seconds["pack"] = time.perf_counter() - started
+    counts.seconds["gather"] = time.perf_counter() - started
     return counts
 
 
-def _gather(
-    context: Context, order: npt.NDArray[Any], dtype: np.dtype[Any]
-) -> tuple[npt.NDArray[Any], list[dict[str, Any]]]:
-    """The token ids of these copies one after another, and each copy's id, snapshot, bucket, language and bytes.
+def _sections(context: Context) -> tuple[list[pa.RecordBatch], pa.Buffer]:
+    """All sections of one output file: the index rows (`PLACED`), and in their order the tokens, side by side in memory."""
+    scattered, tables = context.task.inputs["runs"], context.task.inputs["sections"]
+    number, line = context.task.params["file"], context.task.params["files"] * SECTION.itemsize
+    with ThreadPoolExecutor(1 if context.workspace.is_local else _THREADS) as pool:
 
-    Shards are read one at a time, each from its beginning to its end.
-    """
-    lengths = order["tokens"].astype(np.int64)
-    ids = np.empty(int(lengths.sum()), dtype)
-    begins = np.cumsum(lengths) - lengths
-    documents: list[dict[str, Any]] = [{}] * len(order)
-    by_place = np.lexsort((order["row"], order["source"]))
-    sources, first = np.unique(order["source"][by_place], return_index=True)
-    for source, places in zip(sources, np.split(by_place, first[1:]), strict=True):
-        wanted = order["row"][places].astype(np.int64)
-        with (
-            context.open(context.task.inputs["index"][source]) as index,
-            context.open(context.task.inputs["tokens"][source]) as tokens,
-        ):
-            for place, row in zip(places.tolist(), _rows(index, wanted), strict=True):
-                start = row.pop("start")
-                documents[place] = row
-                ids[begins[place] : begins[place] + lengths[place]] = _read(tokens, start, int(lengths[place]), dtype)
-    return ids, documents
+        def records(table: File) -> npt.NDArray[Any]:
+            places = range(number * SECTION.itemsize, table.size, line)
+            return np.frombuffer(b"".join(context.read(table, place, SECTION.itemsize) for place in places), SECTION)
 
+        found = [
+            (file, *record)
+            for file, each in zip(scattered, pool.map(records, tables), strict=True)
+            for record in each[each["tokens"] > 0].tolist()
+        ]
+        data = np.empty(sum(size for *_, size in found), np.uint8)
+        ends = np.cumsum([size for *_, size in found], dtype=np.int64).tolist()
 
-def _rows(stream: IO[bytes], wanted: Ints) -> Iterator[dict[str, Any]]:
-    """These rows of an index (rising, possibly twice)."""
-    first = done = 0
-    for batch in read_batches(stream, ["id", "snapshot", "bucket", "start", "bytes", "language"]):
-        upto = int(np.searchsorted(wanted, first + batch.num_rows))
-        yield from batch.take(pa.array(wanted[done:upto] - first)).to_pylist()
-        first, done = first + batch.num_rows, upto
+        def read(item: tuple[tuple[File, int, int, int], int]) -> pa.RecordBatch:
+            (file, offset, index, size), end = item
+            section = context.read(file, offset, index + size)
+            data[end - size : end] = np.frombuffer(section, np.uint8, offset=index)
+            own = pa.py_buffer(section[:index])  # a copy: the section's tokens are not kept beside the index
+            return pa.ipc.read_record_batch(own, PLACED)
+
+        rows = list(pool.map(read, zip(found, ends, strict=True)))
+    return rows, pa.py_buffer(data)
 
 
-def _read(stream: IO[bytes], start: int, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """So many tokens from a place of a token file."""
-    stream.seek(start * dtype.itemsize)
-    data = stream.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise CurateError("mix/steps/tokenize holds fewer tokens than its index says: remove mix/steps and run again")
-    return np.frombuffer(data, dtype)
+def _index(rows: list[pa.RecordBatch], order: Ints, last: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
+    """The index in the order of the mix, in batches; `last`: tokens and bytes of the last copy where it is cut short."""
+    table = pa.Table.from_batches(rows, PLACED).combine_chunks()
+    start = 0
+    for first in range(0, len(order), BATCH_ROWS):
+        known = table.take(pa.array(order[first : first + BATCH_ROWS]))
+        columns = {name: known.column(name).combine_chunks() for name in PLACED.names}
+        tokens, size = (columns[name].to_numpy().copy() for name in ("tokens", "bytes"))
+        if last is not None and first + len(tokens) == len(order):
+            tokens[-1], size[-1] = last
+        ends = start + np.cumsum(tokens, dtype=np.int64)
+        columns |= {"start": pa.array(ends - tokens), "tokens": pa.array(tokens), "bytes": pa.array(size)}
+        yield pa.RecordBatch.from_arrays([columns[name] for name in INDEX.names], schema=INDEX)
+        start = int(ends[-1])
 
 
 def finish(context: Context) -> Counts:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import click
 
+from curate.pipeline.commands_ablate import ablate
 from curate.pipeline.commands_adapt import finetune, predict
 from curate.pipeline.commands_annotate import annotate
 from curate.pipeline.commands_classifier import classifier
@@ -16,11 +15,15 @@ from curate.pipeline.commands_evaluate import evaluate
 from curate.pipeline.commands_export import export
 from curate.pipeline.commands_filter import what_if
 from curate.pipeline.commands_generate import generate
+from curate.pipeline.commands_mix import mix
 from curate.pipeline.commands_pretrain import pretrain
 from curate.pipeline.commands_scaling import scaling
 from curate.pipeline.commands_shipped import recipes, signals
 from curate.pipeline.errors import UsageError
 from curate.pipeline.options import (
+    Commands,
+    chosen_engine,
+    engine_options,
     guarded,
     json_option,
     recipe_option,
@@ -32,23 +35,7 @@ from curate.pipeline.options import (
 _STAGES = ("extract", "filter", "dedup", "classify")
 
 
-class _Commands(click.Group):
-    """Commands in the order of the work; an unknown one is answered with the nearest."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            from curate.pipeline.errors import nearest
-
-            raise click.UsageError(f"no command {args[0]!r}{nearest(args[0], tuple(self.commands))}")
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="curate-web", prog_name="curate")
 def main() -> None:
     """From Common Crawl WARCs to a token-budgeted pretraining mix and a trained model.
@@ -58,32 +45,6 @@ def main() -> None:
     """
     if sys.platform == "win32":
         raise click.ClickException("Windows is not supported: use Linux, macOS or WSL")
-
-
-def _engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option(
-            "--address",
-            metavar="ADDRESS",
-            help="Ray cluster: auto, host:port or ray://… [default: a private instance].",
-        ),
-        click.option(
-            "--workers", type=click.IntRange(1), help="Tasks at a time [default: one a core; the cluster's cores]."
-        ),
-        click.option(
-            "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where tasks run."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _engine(engine: str, workers: int | None, address: str | None, tasks_per_worker: int) -> Callable[[], Any]:
-    from curate.pipeline.engines import open_engine
-
-    if address and engine == "local":
-        raise UsageError("--address goes with --engine ray")
-    return lambda: open_engine(engine, workers=workers, address=address, tasks_per_worker=tasks_per_worker)
 
 
 @main.command()
@@ -96,7 +57,7 @@ def _engine(engine: str, workers: int | None, address: str | None, tasks_per_wor
 @click.option("--snapshot", metavar="NAME", help="Crawl that the input belongs to [default: as the files say].")
 @click.option("--from", "source", metavar="WORKSPACE", help="Read the stage before from this other workspace.")
 @set_option
-@_engine_options
+@engine_options
 @json_option
 @guarded
 def run(
@@ -116,7 +77,7 @@ def run(
     resolved = session.workspace_recipe(place, recipe, settings, inputs, snapshot)
     if source and names[0] == "extract":
         raise UsageError("--from goes with filter, dedup or classify: extract reads --input")
-    start = _engine(engine, workers, address, resolved.head.run.tasks_per_worker)
+    start = chosen_engine(engine, workers, address, resolved.head.run.tasks_per_worker)
     display = open_display(as_json=as_json)
     try:
         results = session.run_stages(names, place, resolved, start, display, Workspace(source) if source else None)
@@ -141,50 +102,13 @@ def _next_steps(stage: str, workspace: str, kept: int) -> list[str]:
     return [f"next: {step}", f"also: curate status --workspace {workspace}; curate report --workspace {workspace}"]
 
 
-@main.command()
-@workspace_option
-@click.option("--budget", metavar="TOKENS", help="Tokens in the mix: 100k, 10M, 10B, 1.5T [default: the recipe's].")
-@recipe_option
-@set_option
-@_engine_options
-@json_option
-@guarded
-def mix(
-    workspace: str, budget: str | None, recipe: str | None, settings: tuple[str, ...], engine: str, workers: int | None,
-    address: str | None, as_json: bool,
-) -> None:  # fmt: skip
-    """Write exactly a budget of tokens."""
-    from curate.mixtures.explain import explain_lines
-    from curate.pipeline import session
-    from curate.pipeline.progress import open_display
-    from curate.pipeline.workspace import Workspace
-
-    place = Workspace(workspace)
-    session.check_settings(settings, "mix")
-    overrides = [*settings, *([f"mix.budget={budget}"] if budget else [])]
-    resolved = session.workspace_recipe(place, recipe, overrides)
-    start = _engine(engine, workers, address, resolved.head.run.tasks_per_worker)
-    display = open_display(as_json=as_json)
-    try:
-        session.run_stages(["mix"], place, resolved, start, display)
-    finally:
-        display.close()
-    facts = place.read_json("mix/tokens.json")
-    say(
-        as_json,
-        facts,
-        *explain_lines(place),
-        f"mix: {facts['tokens']:,} tokens ({facts['dtype']}) in {workspace}/mix/tokens",
-        f"     every document and its repeats in {workspace}/mix/manifest.parquet",
-        f"next: curate pretrain --workspace {workspace}",
-    )
-
-
+main.add_command(mix)
 main.add_command(pretrain)
 for _command in (generate, finetune, predict, export):
     main.add_command(_command)
 main.add_command(evaluate)
 main.add_command(scaling)
+main.add_command(ablate)
 
 
 @main.command()

@@ -97,7 +97,7 @@ def _launch(
     if fixed:
         raise UsageError(f"--sizes decide the models' shapes, but pretrain.{fixed[0]} is set: leave it out")
     try:
-        given = base.model_dump() | {"steps": None, "epochs": None}
+        given = base.model_dump() | {"steps": None, "epochs": None, "eval_tasks": []}
         configs = [
             PretrainConfig.model_validate(given | {"size": name, "tokens": amount})
             for name in dict.fromkeys(names)

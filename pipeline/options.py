@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from curate.pipeline.errors import CurateError
+from curate.pipeline.errors import CurateError, UsageError
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -88,3 +88,45 @@ def say(as_json: bool, facts: dict[str, Any], *lines: str) -> None:
         print_json({"event": "result", **facts})
     else:
         click.echo("\n".join(lines))
+
+
+class Commands(click.Group):
+    """Commands in the order of the work; an unknown one is answered with the nearest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            from curate.pipeline.errors import nearest
+
+            raise click.UsageError(f"no command {args[0]!r}{nearest(args[0], tuple(self.commands))}")
+        return super().resolve_command(ctx, args)
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--address",
+            metavar="ADDRESS",
+            help="Ray cluster: auto, host:port or ray://… [default: a private instance].",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(1), help="Tasks at a time [default: one a core; the cluster's cores]."
+        ),
+        click.option(
+            "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where tasks run."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_engine(engine: str, workers: int | None, address: str | None, tasks_per_worker: int) -> Callable[[], Any]:
+    from curate.pipeline.engines import open_engine
+
+    if address and engine == "local":
+        raise UsageError("--address goes with --engine ray")
+    return lambda: open_engine(engine, workers=workers, address=address, tasks_per_worker=tasks_per_worker)

@@ -70,8 +70,11 @@ class Runner:
         self._recorder = Recorder(workspace, display)
         self._code = _plugin_fingerprint(recipe.head.plugins)
 
-    def run(self, stage: Stage, shards: Sequence[Shard]) -> StageResult:
+    def run(self, stage: Stage, shards: Sequence[Shard], until: str | None = None) -> StageResult:
         """Runs a stage over these shards; finished tasks with the same identity are not run again.
+
+        `until` names a step after which it stops: what that left is there for others to read and for the next whole run to
+        go on with; nothing is published, and a mix (say) that was published before stays so.
 
         Raises DiskFull, UsageError and WorkspaceLocked at once. Tasks that keep failing are in the result, and in `failed/`.
         """
@@ -82,17 +85,17 @@ class Runner:
         left = tuple(sorted(shards, key=lambda shard: shard.key))
         before: dict[str, tuple[Done, ...]] = {}
         markers: dict[str, dict[str, Any]] = {}
-        for step in stage.steps:
+        for step in _upto(stage, until):
             planning = Planning(stage.name, step.name, config, self._seed(stage), left, before)
             tasks = step.plan(planning)
-            markers, failed = self._run_step(stage, step, tasks, result)
+            markers, failed = self._run_step(stage, step, tasks, result, begin=until is None)
             before[step.name] = tuple(to_done(markers[key]) for key in sorted(markers))
             result.failed |= failed
             if failed and step is not stage.steps[-1]:
                 if not set(failed) <= {shard.key for shard in left}:
                     break  # a task over many shards: what follows would be built on a part, silently
                 left = tuple(shard for shard in left if shard.key not in failed)
-        else:
+        if until is None and len(before) == len(stage.steps):
             entries = shard_results(stage, before)
             result.counts = _stage_counts(stage, shards, before, entries)
             if (
@@ -128,7 +131,7 @@ class Runner:
             self.display.event("warning", message=f"warning: {stage.name} may need more disk than is free")
 
     def _run_step(
-        self, stage: Stage, step: Step, tasks: list[Task], result: StageResult
+        self, stage: Stage, step: Step, tasks: list[Task], result: StageResult, *, begin: bool
     ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Markers of the tasks that are done, and the errors of those that failed, by key."""
         # once a step: of a configuration that names files it asks for each
@@ -140,7 +143,7 @@ class Runner:
         done = {key: old[key] for key, call in calls.items() if key in old and old[key]["identity"] == call.identity}
         result.tasks += len(calls)
         result.reused += len(done)
-        if len(done) < len(calls):
+        if begin and len(done) < len(calls):
             self._begin(stage)
         state = StepState(stage.name, step.name, len(calls), len(done))
         todo = [calls[key] for key in sorted(calls) if key not in done]
@@ -353,6 +356,12 @@ def raise_if_incomplete(results: Sequence[StageResult], problems: Sequence[str],
                 ]
             )
         )
+
+
+def _upto(stage: Stage, until: str | None) -> Sequence[Step]:
+    """The stage's steps up to this one; all of them where it is None. ValueError where there is none of that name."""
+    names = [step.name for step in stage.steps]
+    return stage.steps if until is None else stage.steps[: names.index(until) + 1]
 
 
 def _stage_counts(

@@ -31,6 +31,7 @@ MIX = "curate.mixtures.stage:STAGE"
 ORDER = (*STAGES, "mix")
 """Every stage that the runner runs, each reading what the one before left."""
 PRETRAIN_CONFIG = "curate.pretrain.config:PretrainConfig"
+SWARM_CONFIG = "curate.mixtures.swarm_config:SwarmConfig"
 DEFAULT_RECIPE = "standard"
 RECIPE = "recipe.yaml"
 
@@ -42,9 +43,9 @@ def stage(name: str) -> Stage:
 
 
 def sections() -> dict[str, type[Strict]]:
-    """The recipe's sections: a typed configuration for each stage, for mix and for pretrain."""
+    """The recipe's sections: a typed configuration for each stage, for mix, for its swarm and for pretrain."""
     models = {name: stage(name).config for name in ORDER}
-    return models | {"pretrain": load(PRETRAIN_CONFIG)}
+    return models | {"swarm": load(SWARM_CONFIG), "pretrain": load(PRETRAIN_CONFIG)}
 
 
 def read_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
@@ -105,8 +106,10 @@ def run_stages(
     engine: Callable[[], Engine],
     display: Display,
     source: Workspace | None = None,
+    until: str | None = None,
 ) -> list[StageResult]:
-    """Runs stages one after another. `source` is another workspace from which the first one's documents come.
+    """Runs stages one after another. `source` is another workspace from which the first one's documents come; `until` is the
+    step after which the last stage stops, publishing nothing (`Runner.run`).
 
     Raises UsageError before the first one for what the machine lacks; Incomplete at the end if shards failed or the sums do
     not match.
@@ -126,7 +129,7 @@ def run_stages(
                 if position == 0:
                     _refuse_stale(workspace, current)
                 shards = upstream_shards(workspace, current.after)
-            result = runner.run(current, shards)
+            result = runner.run(current, shards, until if name == names[-1] else None)
             results.append(result)
             if result.published:
                 _keep_recipe(workspace, recipe, names[0])

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import IO, Any
 
 from curate.pipeline.config import Strict
-from curate.pipeline.errors import UsageError
+from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.workspace import Output, Workspace
 
 
@@ -177,6 +177,13 @@ class Context:
         """An input, opened for reading, local or remote."""
         return open_file(self.workspace, file)
 
+    def read(self, file: File, start: int, size: int) -> bytes:
+        """So many bytes of an input from a place on; of an object store, one request. CurateError where it is shorter."""
+        data = read_range(self.workspace, file, start, size)
+        if len(data) != size:
+            raise CurateError(f"{file.path} ends within bytes {start} to {start + size}: remove it and run again")
+        return data
+
     def input(self, name: str) -> File:
         """The only input of that name."""
         (file,) = self.task.inputs[name]
@@ -212,6 +219,15 @@ def open_file(workspace: Workspace, file: File) -> IO[bytes]:
 
     stream: IO[bytes] = fsspec.open(file.path, "rb").open()
     return stream
+
+
+def read_range(workspace: Workspace, file: File, start: int, size: int) -> bytes:
+    """Bytes `start` to `start + size` of a workspace file, or of a path or URL of its own; fewer where it ends before."""
+    if not file.external and not workspace.is_local:
+        return workspace.read_range(file.path, start, size)
+    with open_file(workspace, file) as stream:
+        stream.seek(start)
+        return stream.read(size)
 
 
 def _fetched(url: str) -> IO[bytes]:

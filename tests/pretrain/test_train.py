@@ -121,9 +121,9 @@ def test_a_run_that_was_killed_goes_on_with_bitwise_the_same_losses(workspace, u
 
 
 VARIANTS = {
-    "adamw": (10, {}),
-    "muon": (4, {"optimizer": "muon"}),
-    "masked": (3, {"objective": "masked", "optimizer": "adam", "kv_heads": 1, "tied": False}),
+    "adamw": (5, {}),
+    "muon": (2, {"optimizer": "muon"}),
+    "masked": (2, {"objective": "masked", "optimizer": "adam", "kv_heads": 1, "tied": False}),
 }
 """How often each is killed, and its settings."""
 

@@ -1,0 +1,226 @@
+"""The exact solve: convex predictions as a programme of exponential cones, solved by Clarabel (arXiv 2405.12762).
+
+    minimise    sum_i w_i scale_i t_i + kl sum_j s_j      (for the worst: τ with constant_i + scale_i t_i <= τ)
+    such that   (slope_i·p, 1, t_i) in K,  (-s_j, p_j, prior_j) in K,  sum p = 1,  lower <= p <= upper
+
+with K = {(x, y, z): y exp(x / y) <= z}. The exponents are taken relative to a centre, so that t_i is about 1 where the
+solution lies. An interior-point method leaves an error of about 1e-8; `polish` removes it where it can.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import clarabel
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, sparse
+
+from curate.mixtures.forms import Convex, Floats
+from curate.mixtures.objective import Certificate, Problem, certify, log_ratio
+
+TOLERANCE = 1e-9
+_GOOD = 1e-7
+"""A gap, as a share of the objective, from which on another centre is tried."""
+_CENTRES = 4
+_SMALL = 1e-7
+_STEPS, _WORSE = 20, 4
+"""Newton steps at most, and how many in a row may not be better."""
+_LARGEST = 1500
+"""Free domains above which a dense Newton step would cost more than it gives."""
+
+
+def minimise(form: Convex, problem: Problem) -> tuple[Floats, Certificate]:
+    """The mixture that solves a convex problem, exactly within the polytope, and its certificate."""
+    centre = problem.polytope.project(problem.prior)
+    best: tuple[Floats, Certificate] | None = None
+    for _ in range(_CENTRES):
+        mixture, tasks = _solve(form, problem, centre)
+        mixture, certificate = polish(form, problem, mixture, tasks)
+        if best is None or certificate.gap < best[1].gap:
+            best = mixture, certificate
+        value = float(problem.value(best[0], form.predict(best[0])))
+        if best[1].gap <= _GOOD * max(1.0, abs(value)):
+            break
+        centre = mixture
+    assert best is not None
+    return best
+
+
+def _solve(form: Convex, problem: Problem, centre: Floats) -> tuple[Floats, Floats]:
+    """(mixture, multipliers of the tasks) from Clarabel, brought into the polytope."""
+    polytope = problem.polytope
+    moving = np.flatnonzero(polytope.upper > polytope.lower)
+    if not len(moving):
+        return polytope.lower, problem.importance / problem.importance.sum()
+    programme = _Programme.build(form, problem, centre, moving)
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.max_threads = 1  # the same bits on any machine
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = TOLERANCE
+    size = programme.matrix.shape[1]
+    found = clarabel.DefaultSolver(
+        sparse.csc_matrix((size, size)), programme.cost, programme.matrix, programme.right, programme.cones, settings
+    ).solve()
+    shares = np.nan_to_num(np.asarray(found.x[: len(moving)]), nan=0.0)
+    mixture = polytope.lower.copy()
+    mixture[moving] = np.clip(shares, polytope.lower[moving], polytope.upper[moving])
+    if problem.aggregate == "mean":
+        return polytope.project(mixture), problem.importance
+    tasks = np.zeros(len(problem.importance))
+    tasks[programme.tasks] = np.maximum(np.nan_to_num(np.asarray(found.z)[programme.worst], nan=0.0), 0.0)
+    return polytope.project(mixture), tasks / tasks.sum() if tasks.sum() > 0 else problem.importance / len(programme.tasks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Programme:
+    """minimise cost·x such that right - matrix x lies in the cones. Of x, the first are the shares of the moving domains;
+    `tasks` are those that count, `worst` the rows that bound the worst."""
+
+    cost: Floats
+    matrix: sparse.csc_matrix
+    right: Floats
+    cones: list[object]
+    tasks: npt.NDArray[np.intp]
+    worst: slice
+
+    @staticmethod
+    def build(form: Convex, problem: Problem, centre: Floats, moving: npt.NDArray[np.intp]) -> _Programme:
+        polytope = problem.polytope
+        tasks = np.flatnonzero(problem.importance > 0)
+        slope, count, chosen = form.slope[np.ix_(tasks, moving)], len(moving), len(tasks)
+        fixed = form.slope[tasks] @ np.where(polytope.upper > polytope.lower, 0.0, polytope.lower)
+        curved = chosen if form.exponential else 0
+        worst = int(problem.aggregate != "mean")
+        first_kl = count + curved
+        width = first_kl + (count if problem.kl else 0) + worst
+        height = form.scale[tasks] * np.exp(form.slope[tasks] @ centre) if form.exponential else np.ones(chosen)
+        cost = np.zeros(width)
+        cost[first_kl : first_kl + count] = problem.kl
+        if worst:
+            cost[-1] = 1.0
+        elif curved:
+            cost[count:first_kl] = problem.importance[tasks] * height
+        else:
+            cost[:count] = problem.importance[tasks] @ slope
+        one = sparse.identity(count, format="csr")
+        high = np.flatnonzero(polytope.upper[moving] < 1.0)
+        low = np.flatnonzero((polytope.lower[moving] > 0) | (problem.kl == 0))
+        blocks = [(sparse.csr_matrix(np.ones((1, count))), 0, 1.0 - polytope.lower.sum() + polytope.lower[moving].sum())]
+        blocks += [(one[high], 0, polytope.upper[moving][high]), (-one[low], 0, -polytope.lower[moving][low])]
+        rows = [_place(block, first, width) for block, first, _ in blocks]
+        right = [np.atleast_1d(values) for _, _, values in blocks]
+        bounded = 1 + len(high) + len(low)
+        if worst:
+            task_rows = _place(sparse.diags(height) if curved else sparse.csr_matrix(slope), count if curved else 0, width)
+            rows.append(task_rows - _place(sparse.csr_matrix(np.ones((chosen, 1))), width - 1, width))
+            right.append((problem.offset - form.constant)[tasks] - (0.0 if curved else fixed))
+        cones: list[object] = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(bounded - 1 + worst * chosen)]
+        if curved:
+            nothing = sparse.csr_matrix((chosen, width))
+            exponents = [-_place(sparse.csr_matrix(slope), 0, width), nothing]
+            rows.append(_interleave([*exponents, -_place(sparse.identity(chosen, format="csr"), count, width)]))
+            shift = fixed - form.slope[tasks] @ centre
+            right.append(np.stack([shift, np.ones(chosen), np.zeros(chosen)], axis=1).ravel())
+            cones += [clarabel.ExponentialConeT()] * chosen
+        if problem.kl:
+            nothing = sparse.csr_matrix((count, width))
+            rows.append(_interleave([_place(one, first_kl, width), -_place(one, 0, width), nothing]))
+            right.append(np.stack([np.zeros(count), np.zeros(count), problem.prior[moving]], axis=1).ravel())
+            cones += [clarabel.ExponentialConeT()] * count
+        matrix = sparse.vstack(rows, format="csc")
+        return _Programme(cost, matrix, np.concatenate(right), cones, tasks, slice(bounded, bounded + worst * chosen))
+
+
+def _place(block: sparse.spmatrix, first: int, width: int) -> sparse.csr_matrix:
+    """A block of columns, moved to begin at `first` in a matrix of `width` columns."""
+    block = sparse.coo_matrix(block)
+    return sparse.csr_matrix((block.data, (block.row, block.col + first)), shape=(block.shape[0], width))
+
+
+def _interleave(parts: list[sparse.csr_matrix]) -> sparse.csr_matrix:
+    """Row 0 of each part, then row 1 of each …: one cone after the other."""
+    count = parts[0].shape[0]
+    order = np.arange(len(parts) * count).reshape(len(parts), count).T.ravel()
+    return sparse.vstack(parts, format="csr")[order]
+
+
+def polish(form: Convex, problem: Problem, mixture: Floats, tasks: Floats) -> tuple[Floats, Certificate]:
+    """Newton steps on the KKT conditions of the bounds that hold: the mixture of the smallest residual met, certified.
+
+    A primal-dual active-set method (Hintermüller, Ito & Kunisch 2003): a share that its own condition drives past a bound is
+    set to it. With a KL term the steps are in log p, so that shares of 1e-12 come out right as well.
+    """
+    if problem.kl:
+        mixture = _raise_small(problem, mixture, tasks @ form.gradient(mixture))
+    here = best = mixture, certify(problem, mixture, tasks, form.predict(mixture), form.gradient(mixture))
+    worse = 0
+    for _ in range(_STEPS):
+        step = _newton(form, problem, *here) if best[1].residual > 1e-15 and worse < _WORSE else None
+        if step is None:
+            break
+        mixture, tasks = step
+        here = mixture, certify(problem, mixture, tasks, form.predict(mixture), form.gradient(mixture))
+        better = max(here[1].residual, here[1].gap) < max(best[1].residual, best[1].gap)
+        worse = 0 if better else worse + 1
+        best = here if better else best
+    return best
+
+
+def _raise_small(problem: Problem, mixture: Floats, slope: Floats) -> Floats:
+    """The mixture with its smallest shares as their own conditions have them: to Clarabel 0 and 1e-9 are one."""
+    own = problem.cheapest(slope, problem.kl)
+    return problem.polytope.project(np.where((mixture < _SMALL) & (own < 10 * _SMALL), own, mixture))
+
+
+def _newton(
+    form: Convex, problem: Problem, mixture: Floats, certificate: Certificate
+) -> tuple[Floats, Floats] | None:
+    """One step: (mixture, multipliers of the tasks), or None where there is nothing to do or too much."""
+    polytope, kl, tasks = problem.polytope, problem.kl, certificate.tasks
+    gradient = form.gradient(mixture)
+    rest = tasks @ gradient + (kl * log_ratio(problem, mixture) + kl if kl else 0.0) + certificate.price
+    with np.errstate(over="ignore"):
+        drawn = mixture * np.exp(np.minimum(-rest / kl, 700.0)) if kl else mixture - rest
+    start = np.where(drawn >= polytope.upper, polytope.upper, np.where(drawn <= polytope.lower, polytope.lower, mixture))
+    free = np.flatnonzero((drawn > polytope.lower) & (drawn < polytope.upper))
+    if not 0 < len(free) <= _LARGEST:
+        return None
+    worst = problem.aggregate != "mean"
+    predicted = form.predict(start) - problem.offset
+    top = float(problem.aggregated(form.predict(start)))
+    active = np.flatnonzero(tasks > np.maximum(top - predicted, 1e-9)) if worst else np.empty(0, np.intp)
+    gradient = form.gradient(start)
+    rest = tasks @ gradient + (kl * log_ratio(problem, start) + kl if kl else 0.0) + certificate.price
+    root = np.sqrt(start[free]) if kl else np.ones(len(free))
+    curvature = (form.slope[:, free] * root).T @ ((gradient[:, free] * root) * tasks[:, None]) if form.exponential else 0.0
+    count, extra = len(free), len(active)
+    system = np.zeros((count + 1 + extra + bool(extra),) * 2)
+    system[:count, :count] = curvature + kl * np.eye(count)
+    edges = np.vstack([root, gradient[np.ix_(active, free)] * root])
+    system[count : count + 1 + extra, :count], system[:count, count : count + 1 + extra] = edges, edges.T
+    right = np.concatenate([-rest[free] * root, [1.0 - start.sum()], np.zeros(extra + bool(extra))])
+    if extra:  # f_i = top for the tasks that hold; their multipliers keep their sum
+        system[count + 1 : -1, -1] = system[-1, count + 1 : -1] = -1.0
+        right[count + 1 : -1] = top - predicted[active]
+        right[-1] = tasks[active].sum() - 1.0
+    moved = _least(system, right)
+    step = moved[:count] * root
+    start[free] = start[free] * np.exp(np.clip(step / start[free], -50.0, 50.0)) if kl else start[free] + step
+    tasks = tasks.copy()
+    if extra:
+        tasks = np.where(np.isin(np.arange(len(tasks)), active), tasks, 0.0)
+        tasks[active] = np.maximum(tasks[active] + moved[count + 1 : -1], 0.0)
+        tasks /= tasks.sum()
+    return polytope.project(np.clip(start, polytope.lower, polytope.upper)), tasks
+
+
+def _least(system: Floats, right: Floats) -> Floats:
+    """The solution of a symmetric system, or that of least squares where it is singular."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", linalg.LinAlgWarning)
+        try:
+            return np.asarray(linalg.solve(system, right, assume_a="sym"))
+        except (linalg.LinAlgError, linalg.LinAlgWarning):
+            return np.asarray(linalg.lstsq(system, right, lapack_driver="gelsy", check_finite=False)[0])
