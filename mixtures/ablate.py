@@ -21,6 +21,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+RESULT = "ablation/ablation.json"
+TEXTS, TASKS, ACCURACY, BUCKETS = "held-out text", "tasks", "accuracy", "buckets"
+"""Families: bits per byte of the mixes' held-out text, and of the tasks' gold answers; the tasks' accuracy (their own main
+one); bits per byte of the text by bucket."""
 BETTER, WORSE, WITHIN_NOISE = "better", "worse", "within noise"
 POWER = 0.8
 """How often the smallest difference that could be shown would be shown (Cohen 1988)."""

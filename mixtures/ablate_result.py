@@ -8,16 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from curate.mixtures.ablate import POWER, WITHIN_NOISE, Comparison, Floats, Measure, compare, judge, needed
+from curate.mixtures.ablate import (
+    ACCURACY,
+    BUCKETS,
+    POWER,
+    RESULT,
+    TASKS,
+    TEXTS,
+    WITHIN_NOISE,
+    Comparison,
+    Floats,
+    Measure,
+    compare,
+    judge,
+    needed,
+)
 from curate.mixtures.ablate_runs import values
 from curate.mixtures.ablate_texts import HeldText, Side, facts
 from curate.pipeline.errors import CurateError
 from curate.pretrain.config import Training
 
-RESULT = "ablation/ablation.json"
-TEXTS, TASKS, ACCURACY, BUCKETS = "held-out text", "tasks", "accuracy", "buckets"
-"""Families: bits per byte of the mixes' held-out text, and of the tasks' gold answers; the tasks' accuracy (their own main
-one); bits per byte of the text by bucket."""
 MOST_BUCKETS = 20
 """Lines shown of the buckets: those with the most text."""
 _UNLIKE_PASSES = 1.5

@@ -96,7 +96,7 @@ def configurations(
         raise UsageError(str(errors()[0]["msg"]) if errors is not None else str(error)) from None
     if found[0].objective != "causal":
         raise UsageError("an ablation compares bits per byte, which a masked model does not give: use a causal one")
-    for side in sides:
+    for side in sorted(sides, key=lambda side: side.tokens.tokens):
         _refuse_repeats(found[0], side, max_repeats)
     return found
 
@@ -151,12 +151,19 @@ def run_all(
             stack.enter_context(no_garbage_collection())
         for number, seed in todo:
             began = time.perf_counter()
+            before = into.read_json(names[number][seed])
+            rows[number][seed] = _found(before, keys)
+            if rows[number][seed] is not None:  # two sides of the same tokens
+                continue
             if trained != number:
-                trainer = _freed(trainer)
+                compiled, trainer = _compiles(trainer), None
+                gc.collect()  # frees its memory before the next one is built
+                if compiled:
+                    torch.compiler.reset()  # PyTorch compiles a function for eight shapes and no more
                 trainer, trained = Trainer(sides[number].workspace, configs[seed]), number
                 trainer.run.held = None  # what is held out here is measured with the rest
             assert trainer is not None
-            row = _row(trainer, configs[seed], examiners[number], keys, into.read_json(names[number][seed]), began)
+            row = _row(trainer, configs[seed], examiners[number], keys, before, began)
             into.write_bytes(names[number][seed], json.dumps(row, sort_keys=True).encode())
             rows[number][seed] = _found(row, keys)
             done += 1
@@ -165,13 +172,8 @@ def run_all(
     return [[row for row in own if row is not None] for own in rows]
 
 
-def _freed(trainer: Trainer | None) -> None:
-    """Frees the memory of one model before the next is built; PyTorch compiles a function for eight shapes and no more."""
-    compiled = trainer is not None and (trainer.run.device.type == "cuda" or trainer.run.config.compile == "on")
-    del trainer
-    gc.collect()
-    if compiled:
-        torch.compiler.reset()
+def _compiles(trainer: Trainer | None) -> bool:
+    return trainer is not None and (trainer.run.device.type == "cuda" or trainer.run.config.compile == "on")
 
 
 def _row(

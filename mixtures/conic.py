@@ -10,7 +10,7 @@ solution lies. An interior-point method leaves an error of about 1e-8; `polish` 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import clarabel
 import numpy as np
@@ -23,7 +23,8 @@ from curate.mixtures.objective import Certificate, Problem, certify, log_ratio
 TOLERANCE = 1e-9
 _GOOD = 1e-7
 """A gap, as a share of the objective, from which on another centre is tried."""
-_CENTRES = 4
+_CENTRES = 5
+_FAR = 50.0
 _SMALL = 1e-7
 _STEPS, _WORSE = 20, 4
 """Newton steps at most, and how many in a row may not be better."""
@@ -35,7 +36,7 @@ def minimise(form: Convex, problem: Problem) -> tuple[Floats, Certificate]:
     """The mixture that solves a convex problem, exactly within the polytope, and its certificate."""
     centre = problem.polytope.project(problem.prior)
     best: tuple[Floats, Certificate] | None = None
-    for _ in range(_CENTRES):
+    for attempt in range(_CENTRES):
         mixture, tasks = _solve(form, problem, centre)
         mixture, certificate = polish(form, problem, mixture, tasks)
         if best is None or certificate.gap < best[1].gap:
@@ -43,9 +44,18 @@ def minimise(form: Convex, problem: Problem) -> tuple[Floats, Certificate]:
         value = float(problem.value(best[0], form.predict(best[0])))
         if best[1].gap <= _GOOD * max(1.0, abs(value)):
             break
-        centre = mixture
+        centre = _lowest(form, problem) if not attempt and form.exponential else best[0] if attempt == 2 else mixture
     assert best is not None
     return best
+
+
+def _lowest(form: Convex, problem: Problem) -> Floats:
+    """Where the largest exponent is least: the centre for slopes that make exponentials of the prior astronomical."""
+    with np.errstate(divide="ignore"):
+        logs = np.maximum(np.log(form.scale * problem.importance), -_FAR)
+    linear = Convex(np.where(problem.importance > 0, logs, 0.0), form.scale, form.slope, exponential=False)
+    nothing = np.zeros_like(problem.offset)
+    return _solve(linear, replace(problem, aggregate="worst", kl=0.0, offset=nothing), centre=problem.prior)[0]
 
 
 def _solve(form: Convex, problem: Problem, centre: Floats) -> tuple[Floats, Floats]:
@@ -70,7 +80,9 @@ def _solve(form: Convex, problem: Problem, centre: Floats) -> tuple[Floats, Floa
         return polytope.project(mixture), problem.importance
     tasks = np.zeros(len(problem.importance))
     tasks[programme.tasks] = np.maximum(np.nan_to_num(np.asarray(found.z)[programme.worst], nan=0.0), 0.0)
-    return polytope.project(mixture), tasks / tasks.sum() if tasks.sum() > 0 else problem.importance / len(programme.tasks)
+    return polytope.project(mixture), tasks / tasks.sum() if tasks.sum() > 0 else problem.importance / len(
+        programme.tasks
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,26 +108,31 @@ class _Programme:
         first_kl = count + curved
         width = first_kl + (count if problem.kl else 0) + worst
         height = form.scale[tasks] * np.exp(form.slope[tasks] @ centre) if form.exponential else np.ones(chosen)
+        unit = max(1.0, float(height.max()))  # of the objective: slopes of 50 make numbers of 1e20
         cost = np.zeros(width)
-        cost[first_kl : first_kl + count] = problem.kl
+        cost[first_kl : first_kl + count] = problem.kl / unit
         if worst:
             cost[-1] = 1.0
         elif curved:
-            cost[count:first_kl] = problem.importance[tasks] * height
+            cost[count:first_kl] = problem.importance[tasks] * height / unit
         else:
             cost[:count] = problem.importance[tasks] @ slope
         one = sparse.identity(count, format="csr")
         high = np.flatnonzero(polytope.upper[moving] < 1.0)
         low = np.flatnonzero((polytope.lower[moving] > 0) | (problem.kl == 0))
-        blocks = [(sparse.csr_matrix(np.ones((1, count))), 0, 1.0 - polytope.lower.sum() + polytope.lower[moving].sum())]
+        blocks = [
+            (sparse.csr_matrix(np.ones((1, count))), 0, 1.0 - polytope.lower.sum() + polytope.lower[moving].sum())
+        ]
         blocks += [(one[high], 0, polytope.upper[moving][high]), (-one[low], 0, -polytope.lower[moving][low])]
         rows = [_place(block, first, width) for block, first, _ in blocks]
         right = [np.atleast_1d(values) for _, _, values in blocks]
         bounded = 1 + len(high) + len(low)
         if worst:
-            task_rows = _place(sparse.diags(height) if curved else sparse.csr_matrix(slope), count if curved else 0, width)
+            task_rows = _place(
+                sparse.diags(height / unit) if curved else sparse.csr_matrix(slope), count if curved else 0, width
+            )
             rows.append(task_rows - _place(sparse.csr_matrix(np.ones((chosen, 1))), width - 1, width))
-            right.append((problem.offset - form.constant)[tasks] - (0.0 if curved else fixed))
+            right.append((problem.offset - form.constant)[tasks] / unit - (0.0 if curved else fixed))
         cones: list[object] = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(bounded - 1 + worst * chosen)]
         if curved:
             nothing = sparse.csr_matrix((chosen, width))
@@ -174,16 +191,16 @@ def _raise_small(problem: Problem, mixture: Floats, slope: Floats) -> Floats:
     return problem.polytope.project(np.where((mixture < _SMALL) & (own < 10 * _SMALL), own, mixture))
 
 
-def _newton(
-    form: Convex, problem: Problem, mixture: Floats, certificate: Certificate
-) -> tuple[Floats, Floats] | None:
+def _newton(form: Convex, problem: Problem, mixture: Floats, certificate: Certificate) -> tuple[Floats, Floats] | None:
     """One step: (mixture, multipliers of the tasks), or None where there is nothing to do or too much."""
     polytope, kl, tasks = problem.polytope, problem.kl, certificate.tasks
     gradient = form.gradient(mixture)
     rest = tasks @ gradient + (kl * log_ratio(problem, mixture) + kl if kl else 0.0) + certificate.price
     with np.errstate(over="ignore"):
         drawn = mixture * np.exp(np.minimum(-rest / kl, 700.0)) if kl else mixture - rest
-    start = np.where(drawn >= polytope.upper, polytope.upper, np.where(drawn <= polytope.lower, polytope.lower, mixture))
+    start = np.where(
+        drawn >= polytope.upper, polytope.upper, np.where(drawn <= polytope.lower, polytope.lower, mixture)
+    )
     free = np.flatnonzero((drawn > polytope.lower) & (drawn < polytope.upper))
     if not 0 < len(free) <= _LARGEST:
         return None
@@ -194,7 +211,9 @@ def _newton(
     gradient = form.gradient(start)
     rest = tasks @ gradient + (kl * log_ratio(problem, start) + kl if kl else 0.0) + certificate.price
     root = np.sqrt(start[free]) if kl else np.ones(len(free))
-    curvature = (form.slope[:, free] * root).T @ ((gradient[:, free] * root) * tasks[:, None]) if form.exponential else 0.0
+    curvature = (
+        (form.slope[:, free] * root).T @ ((gradient[:, free] * root) * tasks[:, None]) if form.exponential else 0.0
+    )
     count, extra = len(free), len(active)
     system = np.zeros((count + 1 + extra + bool(extra),) * 2)
     system[:count, :count] = curvature + kl * np.eye(count)

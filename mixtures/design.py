@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -109,7 +109,7 @@ def design(
     rules = _rules(natural, sampling, sparse, strength, temperature, minimum, tolerance, least, cover)
     if available is not None and tokens is not None:
         room = np.minimum(max_repeats * np.asarray(available, np.float64) / tokens, 1.0)
-        rules = _Rules(**{**vars(rules), "room": room})
+        rules = replace(rules, room=room)
     _possible(rules, names, tokens, max_repeats)
     count = default_count(len(natural)) if count is None else count
     if count < 1:

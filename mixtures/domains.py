@@ -80,6 +80,11 @@ def domain_tokens(table: Counted, by: Sequence[str] | None = None) -> dict[str, 
     return tokens
 
 
+def tokens_of(tokens: Mapping[str, int], domain: str) -> int:
+    """Tokens of a domain; 0 where there is none. A `/` within a value is a `|` where the buckets are of several columns."""
+    return tokens.get(domain, tokens.get(domain.replace("/", "|"), 0))
+
+
 def spread(
     weights: Mapping[str, float], table: Counted, by: Sequence[str], without: str | None = None
 ) -> dict[str, float]:
@@ -95,8 +100,9 @@ def spread(
     for bucket, domain in domains.items():
         sums[domain] = sums.get(domain, 0) + coarse[bucket]
     for name, weight in weights.items():
-        if weight > 0 and not sums.get(name):
+        if weight > 0 and not tokens_of(sums, name):
             raise UsageError(f"the pool has no tokens of {name!r}{nearest(name, tuple(sums))}")
+    weights = {name if name in sums else name.replace("/", "|"): weight for name, weight in weights.items()}
     return {
         bucket: weights[domain] * coarse[bucket] / sums[domain]
         for bucket, domain in domains.items()

@@ -10,7 +10,7 @@ from typing import Any
 from curate.mixtures.domains import counted, domain_names
 from curate.mixtures.stage import SUMMARY
 from curate.pipeline.errors import CurateError, UsageError
-from curate.pipeline.tables import grid
+from curate.pipeline.tables import grid, printable
 from curate.pipeline.workspace import Workspace, redact
 
 
@@ -129,7 +129,7 @@ def explain_all(workspace: Workspace, swarm: str = "swarm") -> Explained:
             solution,
             None if summary is None else sum(row["tokens"] for row in summary["buckets"].values()),
             None if summary is None else summary.get("cut_document"),
-            _doubts(solution, summary, solved, mixed),
+            (*_doubts(solution, summary, solved, mixed), *((summary or {}).get("notes") or ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CurateError(
@@ -260,7 +260,7 @@ def part_lines(found: Explained, most: int = 40) -> list[str]:
         lines.append(f"and {len(found.parts) - most} more")
     if found.solution is not None:
         lines += ["", *gain_lines(found.solution)]
-    lines += [f"note: {note}" for note in found.notes]
+    lines += [f"note: {printable(note)}" for note in found.notes]
     return lines + _cut_lines(found.cut)
 
 

@@ -56,7 +56,7 @@ def _plan_scatter(planning: Planning) -> list[Task]:
                 "pieces": f"mix/steps/scatter-texts/{number:05d}.parquet",
             },
             params={"first": first},
-            memory=3 << 30,
+            memory=2 << 30,
         )
         for number, (first, end) in enumerate(pairwise([*firsts, len(docs)]))
     ]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.mixtures.config import parse_budget
-from curate.mixtures.domains import Counted, domain_tokens
+from curate.mixtures.domains import Counted, domain_tokens, tokens_of
 from curate.pipeline.errors import CurateError, UsageError, nearest
 from curate.pipeline.workspace import Workspace, redact
 
@@ -100,10 +100,10 @@ def _counted_now(
 ) -> dict[str, float]:
     """Tokens by domain as counted last; a frozen mix has as many as its scarcest part allows."""
     tokens = domain_tokens(table, by)
-    found = {name: float(tokens.get(name, 0)) for name in domains if frozen is None or name != frozen[0]}
+    found = {name: float(tokens_of(tokens, name)) for name in domains if frozen is None or name != frozen[0]}
     if frozen is not None:
         name, inside = frozen
-        found[name] = min(tokens.get(part, 0) / share for part, share in inside.items() if share > 0)
+        found[name] = min(tokens_of(tokens, part) / share for part, share in inside.items() if share > 0)
     return found
 
 

@@ -64,8 +64,8 @@ def fit_loglinear(weights: Floats, losses: Floats, *, before: LogLinear | None =
     """Fits (n, m) mixtures to (n, k) losses, NaN where not measured.
 
     Each task on its own: the mean Huber loss of standardised losses plus penalty/2 times the squared slopes about their
-    mean, by L-BFGS from several beginnings. The penalty is that of least leave-one-out loss (one Newton step from the
-    fit), or that of `before`, whose fit the search then begins with.
+    mean, by L-BFGS from several beginnings. The penalty is that of PENALTIES with the least leave-one-out loss (one Newton step
+    from the fit), or that of `before`, whose fit the search then begins with.
     """
     tasks, domains = losses.shape[1], weights.shape[1]
     constant, scale, penalties = np.zeros(tasks), np.zeros(tasks), np.zeros(tasks)

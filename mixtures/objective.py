@@ -11,7 +11,7 @@ f_i is the predicted bits per byte of task i, KL is in nats (0 log 0 = 0), and A
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -24,6 +24,13 @@ from curate.pipeline.errors import UsageError, nearest
 Aggregate = Literal["mean", "worst", "worst-change"]
 _SMALLEST = 1e-300
 """Shares in logarithms: a share that is 0 counts as this."""
+
+
+def aggregate_of(aggregate: str, importance: Floats, predicted: Floats, offset: Floats) -> Floats:
+    """A(f - offset) (the mean: A(f)); shapes: (n, tasks) -> (n,), (tasks,) -> ()."""
+    if aggregate == "mean":
+        return np.asarray(predicted @ importance)
+    return np.asarray((predicted - offset)[..., importance > 0].max(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +47,7 @@ class Problem:
 
     def aggregated(self, predicted: Floats) -> Floats:
         """A(f) of predictions; shapes: (n, tasks) -> (n,), (tasks,) -> ()."""
-        if self.aggregate == "mean":
-            return np.asarray(predicted @ self.importance)
-        return np.asarray((predicted - self.offset)[..., self.importance > 0].max(axis=-1))
+        return aggregate_of(self.aggregate, self.importance, predicted, self.offset)
 
     def divergence(self, mixtures: Floats) -> Floats:
         """KL(p ‖ prior) in nats; shapes: (n, domains) -> (n,), (domains,) -> (). Infinite where the prior has nothing."""
@@ -85,8 +90,9 @@ class Certificate:
     upper: Floats
     """What it would gain were the upper bound one unit higher (domains,): max(-r, 0)."""
     residual: float
-    """max |p - clip(p - r, lower bound, upper bound)|, |sum p - 1|, and for the worst max_i min(tasks_i, A - f_i): 0 where p
-    is optimal (the natural residual of the KKT system; Facchinei & Pang 2003, 1.5)."""
+    """max |p - clip(p - r / unit, lower bound, upper bound)|, |sum p - 1|, and for the worst max_i min(tasks_i, A - f_i): 0
+    where p is optimal (the natural residual of the KKT system; Facchinei & Pang 2003, 1.5). `unit` is the steepest slope
+    |sum_i tasks_i ∇f_i(p)| of a domain, or 1 if that is less."""
     gap: float
     """The objective at p is no more than this above the best there is, in bits per byte: by convexity, what the minimum of
     sum_i tasks_i (f_i(p) + ∇f_i(p)·(q - p)) + kl KL(q ‖ prior) over all mixtures q lies below it."""
@@ -99,8 +105,9 @@ def certify(problem: Problem, mixture: Floats, tasks: Floats, predicted: Floats,
     moving = polytope.upper > polytope.lower
     full = slope + problem.kl * log_ratio(problem, mixture) + problem.kl if problem.kl else slope
     p, low, high = mixture[moving], polytope.lower[moving], polytope.upper[moving]
-    price = _price(p, full[moving], low, high)
-    off = np.abs(p - np.clip(p - (full[moving] + price), low, high)).max(initial=0.0)
+    unit = max(1.0, float(np.abs(slope[moving]).max(initial=0.0)))
+    price = _price(p, full[moving], low, high, unit)
+    off = np.abs(p - np.clip(p - (full[moving] + price) / unit, low, high)).max(initial=0.0)
     outside = np.maximum(polytope.lower - mixture, mixture - polytope.upper).max(initial=0.0)
     residual = max(float(off), float(outside), abs(float(mixture.sum()) - 1.0))
     value, bound = float(problem.value(mixture, predicted)), float(tasks @ (predicted - problem.offset))
@@ -121,14 +128,14 @@ def log_ratio(problem: Problem, mixture: Floats) -> Floats:
     return np.where(prior > 0, np.log(np.maximum(mixture, _SMALLEST)) - np.log(np.maximum(prior, _SMALLEST)), 0.0)
 
 
-def _price(p: Floats, slope: Floats, low: Floats, high: Floats) -> float:
+def _price(p: Floats, slope: Floats, low: Floats, high: Floats, unit: float) -> float:
     """The multiplier of sum p = 1 for which the residual is smallest: where its largest and its smallest part cancel."""
     if not len(p):
         return 0.0
-    begin, end = -float(slope.max()) - 1.0, -float(slope.min()) + 1.0
+    begin, end = -float(slope.max()) - unit, -float(slope.min()) + unit
     for _ in range(200):
         price = (begin + end) / 2
-        parts = p - np.clip(p - (slope + price), low, high)
+        parts = p - np.clip(p - (slope + price) / unit, low, high)
         if not begin < price < end:
             break
         begin, end = (price, end) if parts.max() + parts.min() < 0 else (begin, price)
@@ -149,7 +156,9 @@ def importances(tasks: Sequence[str], given: object, aggregate: str) -> Floats:
         return values / values.sum()
     chosen = values[values > 0]
     if (chosen != chosen[0]).any():
-        raise UsageError(f"solve: for aggregate {aggregate!r} a task weight chooses a task or leaves it out (0): give equal ones")
+        raise UsageError(
+            f"solve: for aggregate {aggregate!r} a task weight chooses a task or leaves it out (0): give equal ones"
+        )
     return (values > 0).astype(np.float64)
 
 
@@ -158,14 +167,18 @@ def by_name(what: str, given: object, names: Sequence[str]) -> Floats:
 
     Raises UsageError for unknown names, another length, and numbers that are negative or not a number.
     """
-    if isinstance(given, dict):
+    if isinstance(given, Mapping):
         for name in given:
             if name not in names:
-                raise UsageError(f"solve: {what} names {name!r}, which the model does not have{nearest(str(name), tuple(names))}")
+                raise UsageError(
+                    f"solve: {what} names {name!r}, which the model does not have{nearest(str(name), tuple(names))}"
+                )
         given = [given.get(name, 0.0) for name in names]
     values = np.asarray(given, np.float64)
     if values.shape != (len(names),):
-        raise UsageError(f"solve: {what} has shape {values.shape}, the model has {len(names)}: {', '.join(names[:6])} …")
+        raise UsageError(
+            f"solve: {what} has shape {values.shape}, the model has {len(names)}: {', '.join(names[:6])} …"
+        )
     for index in np.flatnonzero(~(values >= 0)):
         raise UsageError(f"solve: {what} of {names[index]!r} is {values[index]}: numbers >= 0 are asked for")
     return values

@@ -115,7 +115,9 @@ def polytope(
     if low > 1.0 + SLACK:
         raise UsageError(f"mixture: the floors sum to {low:.6g}, more than 1: lower {_most(names, floor)}")
     for index in np.flatnonzero(floor > upper + SLACK):
-        raise UsageError(_floor_too_high(names[index], floor[index], cap[index], available[index], prior[index], supply[index]))
+        raise UsageError(
+            _floor_too_high(names[index], floor[index], cap[index], available[index], prior[index], supply[index])
+        )
     if float(upper.sum()) < 1.0 - SLACK:
         raise UsageError(_too_small(names, available, np.where(absent, 0.0, cap), absent, budget, max_repeats))
     floor = np.minimum(floor, upper)
@@ -153,7 +155,8 @@ def _too_small(
     usable = np.where(absent, 0.0, available)
     if cap.sum() < 1.0 - SLACK:
         left_out = f" ({int(absent.sum())} domains have no tokens or no prior share)" if absent.any() else ""
-        return f"mixture: the caps sum to {cap.sum():.6g}, less than 1{left_out}: raise {_most(names, -np.where(absent, 1e9, cap))}"
+        lowest = ", ".join([names[index] for index in np.argsort(cap, kind="stable") if not absent[index]][:5])
+        return f"mixture: the caps sum to {cap.sum():.6g}, less than 1{left_out}: raise some of {lowest}"
     possible = _largest_budget(usable, cap, repeats)
     binding = [index for index in np.argsort(-usable, kind="stable") if cap[index] * budget < repeats * usable[index]]
     text = (

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from curate.mixtures.solver import Solution
 
 Floats = npt.NDArray[np.float64]
-FOLDS = 5
-TWO_SIDED = 1.96
-"""Standard errors on each side of an interval of 95 %."""
+LEAST_DRAWN = 10
+"""Runs with every loss, below which no chart of predictions is made."""
+LEVEL = 0.95
+"""Of intervals, and of what is called more than noise."""
 
 
 @dataclass(frozen=True)
@@ -41,43 +42,56 @@ class Question:
 
 
 def measured(runs: Runs, measure: str, chosen: Sequence[str] = ()) -> tuple[Runs, list[str]]:
-    """The runs with the columns that count, every loss there; and what was left out, in words.
+    """The runs and the columns that count; and what was left out, in words.
 
-    `measure` is loss, bits_per_byte, task (bits per byte of the gold answer) or any prefix of columns; `chosen` names
-    columns or what follows their first `/`. Raises UsageError where nothing is left.
+    `measure` is loss, bits_per_byte, task (bits per byte of the gold answer) or what else columns begin with; `chosen` names
+    columns or what follows their first `/`. Runs without any loss are left out (they diverged), and tasks that too few
+    runs measured. Raises UsageError where nothing is left.
     """
-    from dataclasses import replace
+    from curate.mixtures.regression import LEAST_RUNS
 
     found, notes = runs.select(measure), []
     if chosen:
         found = _only(found, chosen)
     there = np.isfinite(found.losses)
-    kept = there.any(axis=0)
-    if not kept.all():
-        absent = [name for name, some in zip(found.tasks, kept, strict=True) if not some]
-        notes.append(f"not measured in any run, left out: {', '.join(absent[:6])}{' …' if len(absent) > 6 else ''}")
-    whole = there[:, kept].all(axis=1)
-    if not whole.all():
+    rows = np.flatnonzero(there.any(axis=1))
+    if len(rows) < len(there):
         notes.append(
-            f"{int((~whole).sum())} of {len(whole)} runs have no {measure.replace('_', ' ')}, and are left out"
+            f"{len(there) - len(rows)} of {len(there)} runs have no {_words(measure)} (they diverged?): left out"
         )
-    rows = np.flatnonzero(whole)
-    if len(rows) < 3 or not kept.any():
-        raise UsageError(f"{len(rows)} runs have a {measure.replace('_', ' ')}: that is too few to fit anything to")
+    kept = np.flatnonzero(there[rows].sum(axis=0) >= LEAST_RUNS)
+    if not len(kept):
+        raise UsageError(
+            f"{len(rows)} runs have a {_words(measure)}, {LEAST_RUNS} at least are needed to fit anything to: train more runs"
+        )
+    absent = [name for place, name in enumerate(found.tasks) if place not in kept]
+    if absent:
+        notes.append(
+            f"measured in fewer than {LEAST_RUNS} runs, left out: {', '.join(absent[:6])}{' …' * (len(absent) > 6)}"
+        )
+    return _taken(found, rows, kept), notes
+
+
+def _words(measure: str) -> str:
+    return measure.replace("_", " ")
+
+
+def _taken(runs: Runs, rows: npt.NDArray[np.intp], columns: Sequence[int] | npt.NDArray[np.intp]) -> Runs:
+    """Some runs, some of their columns."""
+    from dataclasses import replace
+
     return replace(
-        found,
-        weights=found.weights[rows],
-        losses=found.losses[rows][:, kept],
-        tasks=tuple(name for name, some in zip(found.tasks, kept, strict=True) if some),
-        names=tuple(found.names[row] for row in rows),
-        kinds=tuple(found.kinds[row] for row in rows),
-        seeds=tuple(found.seeds[row] for row in rows),
-    ), notes
+        runs,
+        weights=runs.weights[rows],
+        losses=runs.losses[rows][:, columns],
+        tasks=tuple(runs.tasks[column] for column in columns),
+        names=tuple(runs.names[row] for row in rows),
+        kinds=tuple(runs.kinds[row] for row in rows),
+        seeds=tuple(runs.seeds[row] for row in rows),
+    )
 
 
 def _only(runs: Runs, chosen: Sequence[str]) -> Runs:
-    from dataclasses import replace
-
     short = {name.split("/", 1)[-1]: name for name in runs.tasks}
     places = []
     for name in chosen:
@@ -85,7 +99,7 @@ def _only(runs: Runs, chosen: Sequence[str]) -> Runs:
         if whole is None:
             raise UsageError(f"--tasks: the runs have no {name!r}{nearest(name, (*runs.tasks, *short))}")
         places.append(runs.tasks.index(whole))
-    return replace(runs, tasks=tuple(runs.tasks[place] for place in places), losses=runs.losses[:, places])
+    return _taken(runs, np.arange(len(runs.names)), places)
 
 
 def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tuple[dict[str, Any], dict[str, float]]:
@@ -106,7 +120,9 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
     answer = solve(model, ground.prior, ground.available, budget, **given)
     bounds = None
     if question.bootstrap:
-        bounds = intervals(model, ground.prior, ground.available, budget, samples=question.bootstrap, **given)
+        bounds = intervals(
+            model, ground.prior, ground.available, budget, solution=answer, samples=question.bootstrap, **given
+        )
     domains = _domains(ground, answer, bounds, question)
     facts = {
         "schema_version": 1, "measure": measure, "budget": question.budget, "max_repeats": question.max_repeats,
@@ -116,8 +132,8 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
         "frozen": None if ground.frozen is None else {"name": ground.frozen[0], "weights": dict(ground.frozen[1])},
         "domains": domains,
         "tasks": _tasks(runs, answer, bounds),
-        "choice": _plain(model.report),
-        "held_out": _held_out(runs, model.kind, question.seed),
+        "choice": _finite(model.report.to_json()) | {"lines": model.report.lines()},
+        "held_out": _held_out(model, runs, question.seed) or None,
         "notes": list(ground.notes),
     }  # fmt: skip
     weights = ground.expand(dict(zip(ground.domains, answer.weights.tolist(), strict=True)))
@@ -126,9 +142,9 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
 
 def _domains(ground: Ground, answer: Solution, bounds: Any, question: Question) -> dict[str, Any]:
     """By domain: natural and solved share with its interval, tokens, repeats, and what binds."""
-    binding: dict[str, list[str]] = {}
+    binding: dict[str, list[Any]] = {}
     for item in answer.binding:
-        binding.setdefault(item.domain, []).append(item.constraint)
+        binding.setdefault(item.domain, []).append(item)
     found = {}
     for place, name in enumerate(ground.domains):
         share, tokens = float(answer.weights[place]), float(ground.available[place])
@@ -138,7 +154,8 @@ def _domains(ground: Ground, answer: Solution, bounds: Any, question: Question) 
             "natural": float(ground.prior[place]), "solved": share, "low": low, "high": high,
             "available": int(tokens) if math.isfinite(tokens) else None,
             "repeats": share * (question.budget or 0) / tokens if known and tokens > 0 else None,
-            "binding": binding.get(name, []),
+            "binding": [item.constraint for item in binding.get(name, [])],
+            "multipliers": [item.multiplier for item in binding.get(name, [])],
         }  # fmt: skip
     return found
 
@@ -158,18 +175,29 @@ def _tasks(runs: Runs, answer: Solution, bounds: Any) -> dict[str, Any]:
         gain = natural - predicted
         found[name] = {
             "natural": natural, "predicted": predicted, "gain": gain, "low": low, "high": high, "noise": one,
-            "verdict": verdict(gain, low, high, one),
+            "verdict": verdict(gain, low, high, one, sum(kind == "replicate" for kind in runs.kinds)),
         }  # fmt: skip
     return found
 
 
-def verdict(gain: float, low: float | None, high: float | None, noise: float | None) -> str:
-    """`better`, `worse` or `within noise`; `not known` where there is neither an interval nor the noise of a run."""
+def verdict(gain: float, low: float | None, high: float | None, noise: float | None, replicates: int = 0) -> str:
+    """`better`, `worse` or `within noise`; `not known` where there is neither an interval nor the noise of a run.
+
+    Beyond noise is a gain whose interval leaves out 0, and that is larger than the difference of two runs of one mixture
+    in 95 % of cases (t distribution: the noise is that of a few `replicates`).
+    """
     if low is None and noise is None:
         return "not known"
     certain = low is None or high is None or low > 0 or high < 0
-    shows = noise is None or abs(gain) > TWO_SIDED * math.sqrt(2) * noise
+    shows = noise is None or abs(gain) > _widest(replicates) * noise
     return ("better" if gain > 0 else "worse") if certain and shows else "within noise"
+
+
+def _widest(replicates: int) -> float:
+    """By how many standard deviations of a run two runs of one mixture differ at most, in LEVEL of cases."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + LEVEL) / 2, max(replicates - 1, 1))) * math.sqrt(2)
 
 
 def _noise(runs: Runs) -> Floats | None:
@@ -177,36 +205,31 @@ def _noise(runs: Runs) -> Floats | None:
     rows = [place for place, kind in enumerate(runs.kinds) if kind == "replicate"]
     if len(rows) < 2:
         return None
-    spread: Floats = runs.losses[rows].std(axis=0, ddof=1)
+    spread: Floats = np.nanstd(runs.losses[rows], axis=0, ddof=1)
     return spread
 
 
-def _held_out(runs: Runs, kind: str, seed: int) -> dict[str, Any] | None:
-    """The mean over tasks of each run as measured, and as predicted by a fit to the other folds' runs; None for few runs."""
-    from curate.mixtures.regression import fit
+def _held_out(model: Model, runs: Runs, seed: int) -> dict[str, Any]:
+    """The mean over tasks of each run as measured, and as predicted by a fit to other runs (cross-validation)."""
+    from scipy.stats import spearmanr
 
-    mean = runs.losses.mean(axis=1)
-    if len(mean) < 2 * FOLDS:
-        return None
-    order = np.random.default_rng(seed).permutation(len(mean))
-    predicted = np.empty(len(mean))
-    for fold in range(FOLDS):
-        out = order[fold::FOLDS]
-        rest = np.setdiff1d(order, out)
-        model: Model = fit(runs.weights[rest], mean[rest], kind, domains=runs.domains, seed=seed)
-        predicted[out] = model.predict(runs.weights[out])
-    error = predicted - mean
-    ranks = [np.argsort(np.argsort(values)) for values in (predicted, mean)]
+    from curate.mixtures.regression import KINDS
+    from curate.mixtures.validation import left_out_predictions
+
+    whole = np.isfinite(model.losses).all(axis=1)
+    if whole.sum() < LEAST_DRAWN:
+        return {}
+    mean = model.losses[whole].mean(axis=1)
+    predicted = left_out_predictions(model.weights[whole], mean[:, None], KINDS[model.kind], seed)[0][:, 0]
     return {
-        "measured": mean.tolist(), "predicted": predicted.tolist(), "kinds": list(runs.kinds),
-        "spearman": float(np.corrcoef(*ranks)[0, 1]), "rmse": float(np.sqrt((error**2).mean())),
+        "measured": mean.tolist(), "predicted": predicted.tolist(),
+        "kinds": [kind for kind, kept in zip(runs.kinds, whole, strict=True) if kept],
+        "spearman": float(spearmanr(mean, predicted).statistic), "rmse": float(np.sqrt(((predicted - mean) ** 2).mean())),
     }  # fmt: skip
 
 
-def _plain(value: Any) -> Any:
-    """A report as JSON can hold it."""
-    from dataclasses import asdict, is_dataclass
-
-    if hasattr(value, "to_json"):
-        return value.to_json()
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

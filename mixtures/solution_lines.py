@@ -49,7 +49,7 @@ def _fit_lines(facts: Mapping[str, Any]) -> list[str]:
         )
         line += f"tasks is off by {held['rmse']:.4f}"
     lines.append(line)
-    if facts["kind"] != "log-linear":
+    if facts["kind"] != "log-linear" and not any("log-linear is advised" in line for line in lines):
         lines.append(f"advice: {CARRY_OVER}")
     return lines
 

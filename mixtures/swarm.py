@@ -5,6 +5,8 @@
         mix/                     the pool, packed by domain: W's tokens, none made again
         swarm/runs/*.json        a finished run each (`pretrain.swarm`)
         results.parquet          all finished runs of the design (`runs`)
+
+Every part may be stopped at any moment: what has finished is a file, and is not done again.
 """
 
 from __future__ import annotations
@@ -145,10 +147,12 @@ def _on_cluster(
 ) -> None:
     from curate.mixtures.swarm_ray import train_on_ray
 
-    files = {results.files[number]: number for number in reversed(results.missing())}  # each file once, by its first run
-    jobs = [(number, configs[number], file) for file, number in files.items()]
+    first: dict[str, int] = {}
+    for number in results.missing():
+        first.setdefault(results.files[number], number)
+    jobs = [(number, configs[number], file) for file, number in first.items()]
     train_on_ray(
-        swarm, sorted(jobs, key=lambda job: job[0]), gpus=config.gpus, attempts=cluster.attempts,
+        swarm, jobs, gpus=config.gpus, attempts=cluster.attempts,
         workers=cluster.workers, address=cluster.address, progress=progress, finished=finished,
     )  # fmt: skip
 
@@ -287,11 +291,11 @@ def plan_lines(config: SwarmConfig, design: SwarmDesign, most: int = 20) -> list
     width = max(len("domain"), *(min(len(name), 40) for name in design.domains))
     low, high = design.weights.min(axis=0), design.weights.max(axis=0)
     lines = [f"{'domain':<{width}}  {'tokens':>18}  natural  tried"]
-    for place in np.argsort(-design.prior, kind="stable")[:most]:
-        lines.append(
-            f"{_printable(design.domains[place]):<{width}}  {int(design.available[place]):>18,}  "
-            f"{design.prior[place]:7.2%}  {low[place]:.1%} to {high[place]:.1%}"
-        )
+    lines += [
+        f"{_printable(design.domains[place]):<{width}}  {int(design.available[place]):>18,}  "
+        f"{design.prior[place]:7.2%}  {low[place]:.1%} to {high[place]:.1%}"
+        for place in np.argsort(-design.prior, kind="stable")[:most]
+    ]
     if len(design.domains) > most:
         lines.append(f"and {len(design.domains) - most} more domains")
     copies = design.kinds.count("replicate")
@@ -327,4 +331,3 @@ def flops_a_run(swarm: Workspace, config: SwarmConfig, eos: str | None) -> tuple
     shape = ModelShape.of(proxy, encoder.vocab_size)
     parameters = shape.block_parameters + shape.vocab_size * shape.width * (1 if shape.tied else 2)
     return parameters, shape.flops_per_token(proxy.sequence_length) * config.run_tokens
-

@@ -1,6 +1,8 @@
 """Which mixtures a swarm tries: decided from exact counts before the first run, and written down.
 
     <swarm>/design.json     domains with their natural shares and tokens, the runs with their weights and seeds
+
+A later call with more runs adds to them; one that would change anything else is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curate.mixtures.condition import Condensed, Frozen, condense
 from curate.mixtures.config import MixConfig
 from curate.mixtures.design import design
 from curate.mixtures.domains import Size
@@ -46,7 +49,7 @@ class SwarmDesign:
     buckets: Mapping[str, Size]
     """What the pool is packed by, and what there is of each."""
     frozen: Mapping[str, float] | None
-    """Weights by bucket within the earlier mix."""
+    """Weights by bucket within the earlier mix; a bucket with 0 is part of it, and left out."""
     facts: Mapping[str, Any]
     """What else the runs depend on (`decide`); runs of another design may not be mixed with these."""
 
@@ -56,10 +59,8 @@ class SwarmDesign:
             names, rows = self.domains, self.weights
         else:
             names = tuple(self.buckets)
-            rows = np.stack([_condensed(self.buckets, self.frozen).expand(row) for row in self.weights])
-        return [
-            {name: float(weight) for name, weight in zip(names, row, strict=True) if weight > 0} for row in rows
-        ]
+            rows = _condensed(self.buckets, self.frozen).expand(self.weights)
+        return [{name: float(weight) for name, weight in zip(names, row, strict=True) if weight > 0} for row in rows]
 
     def to_json(self) -> dict[str, Any]:
         """As `design.json` has it."""
@@ -78,7 +79,11 @@ class SwarmDesign:
 
 
 def decide(
-    config: SwarmConfig, mix: MixConfig, buckets: Mapping[str, Size], seed: int, frozen: Mapping[str, float] | None = None
+    config: SwarmConfig,
+    mix: MixConfig,
+    buckets: Mapping[str, Size],
+    seed: int,
+    frozen: Mapping[str, float] | None = None,
 ) -> SwarmDesign:
     """The design for a pool that holds so much of each bucket. A larger `config.runs` adds to the runs of a smaller one.
 
@@ -197,19 +202,17 @@ def _weighed(config: SwarmConfig, buckets: Mapping[str, Size]) -> dict[str, Size
 
 
 def _frozen_of(given: Mapping[str, float], buckets: Mapping[str, Size]) -> dict[str, float]:
-    """The earlier mix's weights above 0, summing to 1."""
+    """The earlier mix's weights, summing to 1. A domain that it names with 0 stays left out."""
     for name, weight in given.items():
         if weight > 0 and name not in buckets:
             raise UsageError(f"--freeze: there is no domain {name!r}{nearest(name, tuple(buckets))}")
     if FROZEN in buckets:
         raise UsageError(f"--freeze makes a domain {FROZEN!r}, and the pool has one of that name: rename it")
     total = sum(given.values())
-    return {name: weight / total for name, weight in sorted(given.items()) if weight > 0}
+    return {name: weight / total for name, weight in sorted(given.items()) if name in buckets}
 
 
-def _condensed(buckets: Mapping[str, Size], frozen: Mapping[str, float]) -> Any:
-    from curate.mixtures.condition import Frozen, condense
-
+def _condensed(buckets: Mapping[str, Size], frozen: Mapping[str, float]) -> Condensed:
     return condense(tuple(buckets), _shares(buckets), _tokens(buckets), Frozen(FROZEN, frozen))
 
 

@@ -111,7 +111,9 @@ def _room(ray: Any, config: PretrainConfig, gpus: float) -> tuple[dict[str, Any]
 class _Crew:
     """The actors: those that start, those that are free, those at work."""
 
-    def __init__(self, ray: Any, hire: Callable[[], Any], attempts: int, progress: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, ray: Any, hire: Callable[[], Any], attempts: int, progress: Callable[[dict[str, Any]], None]
+    ) -> None:
         self._ray = ray
         self._make = hire
         self._attempts = attempts

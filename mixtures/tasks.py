@@ -1,19 +1,20 @@
 """Which tasks a swarm can decide on: families of tasks that rank runs alike, and signal to noise of each.
 
-Sources: OLMo 3 report (arXiv 2512.13961), section on evaluation: Ward clustering of tasks by how models score on them; signal to
-noise (Heineman et al. 2025, arXiv 2508.13144): spread across models / noise of one. Here models are the runs of a swarm, and the
-noise is that of one mixture trained again with other seeds.
+Sources: OLMo 3 report (arXiv 2512.13961), evaluation: Ward clustering of tasks by how models score on them; signal to noise
+(Heineman et al. 2025, arXiv 2508.13144): spread across models / noise of one. Here models are the runs of a swarm, and noise
+is that of one mixture trained again with other seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.spatial.distance import pdist, squareform
 from scipy.stats import chi2, f, false_discovery_control, rankdata
 
 from curate.pipeline.errors import UsageError
@@ -31,6 +32,8 @@ STRUCTURE = 0.25
 """Silhouette below which tasks form one family (Kaufman and Rousseeuw 1990: no substantial structure)."""
 NOISE_FACTOR = 2.0
 """The noise is known well enough where its 95 % interval reaches to no more than this times the estimate."""
+MOST_FAMILIES = 30
+"""Families that are tried for the largest silhouette."""
 _COVERAGE = 0.95
 _MEASURED = 0.5  # share of the design's runs that must have measured a task
 
@@ -119,7 +122,9 @@ class TaskStudy:
     def lines(self) -> list[str]:
         """A table for a terminal: the families, within them the tasks of the clearest signal first."""
         width = max([len("task"), *(min(len(task.task), 48) for task in self.tasks)])
-        lines = [f"{'task':<{width}}  {'spread':>8}  {'noise':>8}  {'signal/noise (95 %)':>22}  {'p':>8}  with the rest"]
+        lines = [
+            f"{'task':<{width}}  {'spread':>8}  {'noise':>8}  {'signal/noise (95 %)':>22}  {'p':>8}  with the rest"
+        ]
         for family in [*self.families, None]:
             members = [task for task in self.tasks if task.family == family]
             if members and len(self.families) > 1:
@@ -145,7 +150,9 @@ def study(runs: Runs, *, clusters: int | None = None, cut: float | None = None) 
     kinds = np.asarray(runs.kinds)
     design = losses[kinds == "design"]
     if len(design) < 3 or not len(runs.tasks):
-        raise UsageError(f"{len(design)} runs of a design and {len(runs.tasks)} tasks: three runs and one task at least")
+        raise UsageError(
+            f"{len(design)} runs of a design and {len(runs.tasks)} tasks: three runs and one task at least"
+        )
     measured = np.isfinite(design).sum(axis=0)
     kept = np.flatnonzero(measured >= max(3, _MEASURED * len(design)))
     whole = design[np.all(np.isfinite(design[:, kept]), axis=1)][:, kept]
@@ -164,7 +171,13 @@ def study(runs: Runs, *, clusters: int | None = None, cut: float | None = None) 
     family_of = {member: family for family, members in families.items() for member in members}
     aggregate = dict(zip(names, _with_the_rest(whole), strict=True))
     tasks = [
-        _task(name, design[:, index], [repeated[group, index] for group in groups], aggregate.get(name), family_of.get(name))
+        _task(
+            name,
+            design[:, index],
+            [repeated[group, index] for group in groups],
+            aggregate.get(name),
+            family_of.get(name),
+        )
         for index, name in enumerate(runs.tasks)
     ]
     freedom = sum(len(group) - 1 for group in groups)
@@ -233,12 +246,10 @@ def _judged(tasks: Sequence[Task]) -> tuple[Task, ...]:
     adjusted = false_discovery_control([task.p for task in tested]) if tested else []
     found = {task.task: float(value) for task, value in zip(tested, adjusted, strict=True)}
     return tuple(
-        Task(
-            **{
-                **vars(task),
-                "adjusted": found[task.task],
-                "signal": (task.ratio or 0.0) >= LEAST_RATIO and found[task.task] <= LEVEL,
-            }
+        replace(
+            task,
+            adjusted=found[task.task],
+            signal=(task.ratio or 0.0) >= LEAST_RATIO and found[task.task] <= LEVEL,
         )
         if task.task in found
         else task
@@ -277,7 +288,7 @@ def _families(
         return np.zeros(1, np.intp), (), None, "one task"
     tree = linkage(vectors, "ward")
     merges = tuple((int(a), int(b), float(height), int(size)) for a, b, height, size in tree)
-    distances = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
+    distances = squareform(pdist(vectors))
 
     def labelled(number: int) -> npt.NDArray[np.intp]:
         labels: npt.NDArray[np.intp] = cut_tree(tree, n_clusters=number).ravel()
@@ -289,7 +300,7 @@ def _families(
         number = 1 + int(np.count_nonzero(tree[:, 2] > cut))
         rule = f"{number}, those below a Ward distance of {cut:g}"
     else:
-        tried = {number: _silhouette(distances, labelled(number)) for number in range(2, count)}
+        tried = {number: _silhouette(distances, labelled(number)) for number in range(2, min(count, MOST_FAMILIES + 1))}
         number = max(tried, key=lambda number: tried[number], default=1)
         rule = f"{number}, the largest mean silhouette"
         if not tried or tried[number] < STRUCTURE:
@@ -317,8 +328,8 @@ def _named(names: Sequence[str], vectors: Floats, labels: npt.NDArray[np.intp]) 
     families = {}
     for label in dict.fromkeys(labels.tolist()):
         members = np.flatnonzero(labels == label)
-        apart = np.linalg.norm(vectors[members][:, None] - vectors[members][None], axis=2).sum(axis=1)
-        medoid = members[int(np.round(apart, 12).argmin())]
+        apart = squareform(pdist(vectors[members])).sum(axis=1)
+        medoid = int(members[np.round(apart, 12).argmin()])
         families[names[medoid]] = tuple(names[index] for index in members)
     return families
 
@@ -338,9 +349,13 @@ def _notes(
             f"{needed} replicates bring that to {NOISE_FACTOR:g} (swarm.replicates)"
         )
     if whole < design:
-        notes.append(f"ranks were compared on {whole} of {design} runs: the others did not measure all tasks or diverged")
+        notes.append(
+            f"ranks were compared on {whole} of {design} runs: the others did not measure all tasks or diverged"
+        )
     if alike := [task.task for task in tasks if task.noise == 0]:
-        notes.append(f"replicates agree to the last digit on {', '.join(alike[:4])}: were they trained with different seeds?")
+        notes.append(
+            f"replicates agree to the last digit on {', '.join(alike[:4])}: were they trained with different seeds?"
+        )
     if still := [task.task for task in tasks if not task.spread]:
         notes.append(f"no mixture changes {', '.join(still[:4])}{' …' if len(still) > 4 else ''}")
     return tuple(notes)

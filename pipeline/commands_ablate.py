@@ -56,7 +56,8 @@ def ablate(
     from curate.pipeline.workspace import Workspace
 
     try:
-        from curate.mixtures.ablate_result import RESULT, compare_runs, result_lines
+        from curate.mixtures.ablate import RESULT
+        from curate.mixtures.ablate_result import compare_runs, result_lines
         from curate.mixtures.ablate_runs import Asked, configurations, run_all
         from curate.mixtures.ablate_texts import held_texts, open_sides
     except ImportError as error:

@@ -11,6 +11,7 @@ from curate.pipeline.commands_mix_buckets import buckets
 from curate.pipeline.commands_mix_explain import explain
 from curate.pipeline.commands_mix_solve import solve
 from curate.pipeline.commands_mix_swarm import swarm
+from curate.pipeline.commands_mix_tasks import tasks
 from curate.pipeline.commands_mix_upsample import upsample
 from curate.pipeline.options import (
     Commands,
@@ -94,5 +95,5 @@ def _mix(
     )
 
 
-for _command in (buckets, upsample, swarm, solve, explain):
+for _command in (buckets, upsample, swarm, tasks, solve, explain):
     mix.add_command(_command)

@@ -70,11 +70,11 @@ def solve(**options: Any) -> None:
     from curate.mixtures.solution_lines import solution_lines
     from curate.pipeline.workspace import Workspace
 
-    place, swarm = _places(options)
+    place, swarm = places(options)
     budget = _budget(options["budget"])
     floors, caps = (_shares(options[name], name[:-1]) for name in ("floors", "caps"))
-    runs = _runs(swarm, options)
-    measure = options["measure"] or _first_measure(runs)
+    runs = read(swarm, options)
+    measure = options["measure"] or first_measure(runs)
     found, notes = measured(runs, measure, _chosen(options["tasks"], swarm))
     ground = _ground(place, swarm, found, options)
     most, said = _max_repeats(place, options["max_repeats"])
@@ -94,7 +94,7 @@ def solve(**options: Any) -> None:
     say(options["as_json"], facts, *solution_lines(facts), *_next(options, name, found))
 
 
-def _places(options: dict[str, Any]) -> tuple[Workspace | None, Workspace | None]:
+def places(options: dict[str, Any]) -> tuple[Workspace | None, Workspace | None]:
     """The workspace and the swarm's own one below it; neither is needed for runs from elsewhere."""
     from curate.pipeline.workspace import Workspace
 
@@ -132,21 +132,23 @@ def _shares(given: tuple[str, ...], option: str) -> dict[str, float]:
     return found
 
 
-def _runs(swarm: Workspace | None, options: dict[str, Any]) -> Runs:
+def read(swarm: Workspace | None, options: dict[str, Any]) -> Runs:
+    """The swarm's runs, or those from elsewhere."""
+    if swarm is not None and not options["runs_file"] and not swarm.exists(RESULTS):
+        w = options["workspace"]
+        raise UsageError(
+            f"{w}/{options['swarm']} has no {RESULTS}: run `curate mix swarm -w {w}` first, or give --runs FILE"
+        )
     from curate.mixtures.runs import read_runs
 
     if options["runs_file"]:
         return read_runs(options["runs_file"], options["losses"])
     assert swarm is not None
-    if not swarm.exists(RESULTS):
-        w = options["workspace"]
-        raise UsageError(
-            f"{w}/{options['swarm']} has no {RESULTS}: run `curate mix swarm -w {w}` first, or give --runs FILE"
-        )
     return read_runs(swarm.path(RESULTS))
 
 
-def _first_measure(runs: Runs) -> str:
+def first_measure(runs: Runs) -> str:
+    """The first of MEASURES that the runs have; else what their columns begin with."""
     prefixes = {name.split("/", 1)[0] for name in runs.tasks}
     return next((name for name in MEASURES if name in prefixes), sorted(prefixes)[0] if prefixes else MEASURES[0])
 
@@ -159,7 +161,7 @@ def _chosen(text: str | None, swarm: Workspace | None) -> list[str]:
     facts = swarm.read_json("tasks.json") if swarm is not None else None
     if facts is None:
         raise UsageError("--tasks signal: there is no tasks.json yet: run `curate mix tasks` first")
-    carrying = [str(name) for name, row in facts["tasks"].items() if row.get("signal")]
+    carrying = [str(name) for name in facts["signal"]]
     if not carrying:
         raise UsageError(
             "--tasks signal: no task carries signal at this size: train larger proxies, or more replicates"

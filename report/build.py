@@ -13,7 +13,7 @@ from markupsafe import Markup
 from curate.pipeline.errors import CurateError
 from curate.pipeline.status import mix_is_behind
 from curate.pipeline.workspace import Workspace, redact
-from curate.report import duplicates, examples, mixture, results, sections, words
+from curate.report import ablation, duplicates, examples, mixture, results, sections, words
 from curate.report.charts import FunnelStep, funnel
 from curate.report.facts import STAGES, StageFacts, by_snapshot, check_between, read_ledgers, read_stages
 
@@ -71,6 +71,7 @@ def _collect(workspace: Workspace, progress: Callable[[str], None]) -> dict[str,
         "quarantined": examples.quarantined(stages),
         "mix": mixed,
         "mixture": mixture.mixture(workspace),
+        "ablation": ablation.ablation(workspace),
         "training": trained,
         "dropped_examples": examples.dropped_examples(stages),
         "kept_examples": examples.kept_examples(workspace, last, seed),

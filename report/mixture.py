@@ -69,7 +69,7 @@ def _solution(facts: Mapping[str, Any]) -> dict[str, Any]:
         "lines": [clean(item, 300, lines=True) for item in choice_lines(facts["choice"])],
         "notes": [
             *(clean(note, 400) for note in facts["notes"]),
-            *([CARRY_OVER] if facts["kind"] != "log-linear" else []),
+            *([CARRY_OVER.replace('`', '')] if facts["kind"] != "log-linear" else []),
         ],
         "charts": [chart for chart in charts if chart],
         "sentence": gain_sentence(facts),
@@ -151,25 +151,31 @@ def predictions(facts: Mapping[str, Any]) -> Markup:
 
 def _tasks(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The signal-to-noise of each task across the swarm."""
-    known = {name: row for name, row in facts["tasks"].items() if row.get("signal_to_noise") is not None}
-    ranked = sorted(known, key=lambda name: (-known[name]["signal_to_noise"], name))[:ROWS]
+    known = [task for task in facts["tasks"] if task["ratio"] is not None]
+    ranked = sorted(known, key=lambda task: (-task["ratio"], task["task"]))[:ROWS]
     marks = [
-        Mark(clean(name, 80), known[name]["signal_to_noise"], bar=True, soft=not known[name].get("signal"))
-        for name in ranked
-    ]
-    note = "Spread across mixtures / spread of one mixture across seeds; pale tasks carry no signal at this size."
-    return {"signal": rows(marks, title="Signal to noise by task", unit="signal / noise", note=note) or None}
+        Mark(
+            clean(task["task"], 80), task["ratio"], None, task["low"], task["high"], bar=True, soft=not task["signal"],
+            tip=f"{task['ratio']:.1f}",
+        )
+        for task in ranked
+    ]  # fmt: skip
+    note = "Spread across mixtures / spread of one mixture across seeds; right of the dashed line it is signal."
+    limit = float(facts["thresholds"]["ratio"])
+    figure = rows(marks, title="Signal to noise by task", unit="signal / noise", limit=limit, note=note)
+    return {"signal": figure or None}
 
 
 def upsampling(workspace: Workspace) -> Markup | None:
-    """Repeats by quality in the mix as it was written, for its largest domains; None where no curve was asked for."""
+    """Repeats by quality in the mix as it was written, of up to CURVES domains; None where `mix.upsample` asks for none."""
     summary = workspace.read_json("mix/tokens.json")
-    if not isinstance(summary, dict) or not summary.get("upsample"):
-        return None
-    return None if not summary.get("curves") else _curves(summary["curves"])
+    asked = summary.get("upsample") if isinstance(summary, dict) else None
+    curves = {name: row["curve"] for name, row in asked["groups"].items() if row["curve"]} if asked else {}
+    return _curves(curves) if curves else None
 
 
 def _curves(curves: Mapping[str, Any]) -> Markup | None:
+    """The domains of the most, the middle and the fewest repeats."""
     from curate.mixtures.upsample import Curve
 
     ranked = sorted(curves, key=lambda name: (-curves[name]["ratio"], name))

@@ -6,6 +6,7 @@ Source: Megatron-LM, megatron/core/datasets/indexed_dataset.py.
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -28,4 +29,4 @@ def read_megatron(index: bytes, data: bytes) -> tuple[list[npt.NDArray[np.int64]
         np.frombuffer(data, dtype, length, pointer).astype(np.int64)
         for length, pointer in zip(lengths, pointers, strict=True)
     ]
-    return ids, [list(range(begin, end)) for begin, end in zip(documents[:-1], documents[1:], strict=True)], dtype
+    return ids, [list(range(begin, end)) for begin, end in pairwise(documents)], dtype

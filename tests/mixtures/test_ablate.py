@@ -56,7 +56,7 @@ def test_the_error_of_both_noises_is_the_true_one() -> None:
     random = np.random.default_rng(5)
     count, items, seed_noise, true, own = 4, 80, 0.05, 0.5, 0.8
     estimates, differences = [], []
-    for _ in range(400):
+    for _ in range(250):
         first = random.normal(0, seed_noise, (count, 1)) + random.normal(0, own, (count, items))
         second = random.normal(0, seed_noise, (count, 1)) + random.normal(0, own, (count, items))
         second = second + random.normal(0, true, items)
@@ -132,7 +132,7 @@ def test_each_family_is_corrected_by_itself() -> None:
 def test_of_identical_mixes_no_more_are_called_different_than_the_level(count: int, binary: bool) -> None:
     """The share of false alarms over a family of three tasks, with noise of runs, of items and of runs on items."""
     random = np.random.default_rng(11)
-    alarms, trials = 0, 150
+    alarms, trials = 0, 100
     for _ in range(trials):
         family = []
         for task in range(3):

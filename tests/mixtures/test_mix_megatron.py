@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from megatron_reader import read_megatron
 
 from curate.mixtures.megatron import write_index
-from megatron_reader import read_megatron
 
 
 @given(st.lists(st.lists(st.integers(0, 65_535), max_size=5), max_size=30), st.sampled_from(["uint16", "int32"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from curate.mixtures.config import MixConfig
-from curate.mixtures.domains import Size
+from curate.mixtures.domains import Size, counted
 from curate.mixtures.runs import read_runs
 from curate.mixtures.stage import STAGE
 from curate.mixtures.swarm import RESULTS, Cluster, measured_tokens, pack_pool, plan_swarm, train_swarm
@@ -133,6 +134,29 @@ def silent(event: dict[str, Any]) -> None:
     pass
 
 
+def train_again(swarm: Workspace, progress: Callable[[dict[str, Any]], None], cluster: Cluster | None) -> None:
+    """The swarm of `prepared` in another process, which decides the design anew."""
+    recipe, table = recipe_of(), counted(swarm)
+    assert table is not None
+    design = decide(recipe.section("swarm"), recipe.section("mix"), table.buckets, 5)
+    train_swarm(swarm, recipe.section("swarm"), design, progress=progress, cluster=cluster)
+
+
+def drive(swarm: Workspace, script: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script in a process of its own, in which this module is `this` and the swarm is `place`."""
+    head = f"""
+        import importlib, os, signal, torch
+        torch.set_num_threads(1)
+        import test_swarm_design_run as this
+        place = this.Workspace({swarm.url!r})
+    """
+    here = [str(Path(__file__).parent), str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(":")]
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(script)], check=False, capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(here), "CURATE_RAY_CODE": "image"},
+    )  # fmt: skip
+
+
 def test_the_design_is_written_with_exact_shares_before_anything_is_trained(prepared: tuple[Path, SwarmDesign]) -> None:
     own = Workspace(prepared[0] / "swarm")
     told, counts = own.read_json(DESIGN), own.read_json("mix/buckets.json")
@@ -173,32 +197,21 @@ def test_the_table_holds_every_run_with_its_losses_by_domain(
 def test_killed_half_way_the_swarm_goes_on_and_ends_in_the_same_table(
     fresh: Workspace, prepared: tuple[Path, SwarmDesign], undisturbed: tuple[Workspace, list[dict[str, Any]]]
 ) -> None:
-    script = f"""
-        import os, signal, torch
-        torch.set_num_threads(1)
-        from curate.pipeline.workspace import Workspace
-        from curate.mixtures import swarm
-        from curate.pretrain import swarm as trained
-        import test_swarm_design_run as this
-        place = Workspace({fresh.url!r})
-        recipe = this.recipe_of()
-        begun, real = [], trained.step
+    done = drive(
+        fresh,
+        f"""
+        trained, begun = importlib.import_module("curate.pretrain.swarm"), []
+        real = trained.step
         def step(run, batch):
             begun.append(1)
-            if len(begun) == 2 * 6 + 3:
+            if len(begun) == {2 * PROXY["steps"] + 3}:
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(run, batch)
         trained.step = step
-        buckets = swarm.counted(place).buckets
-        design = this.decide(recipe.section("swarm"), recipe.section("mix"), buckets, 5)
-        swarm.train_swarm(place, recipe.section("swarm"), design, progress=lambda event: None)
-    """
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL
+        this.train_again(place, this.silent, None)
+        """,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert table_of(fresh).num_rows == 2
     events: list[dict[str, Any]] = []
     train_swarm(fresh, recipe_of().section("swarm"), prepared[1], progress=events.append)
@@ -222,7 +235,9 @@ def test_more_runs_are_added_to_those_that_there_are(
 def test_runs_of_another_design_are_not_mixed_with_these(fresh: Workspace) -> None:
     recipe = recipe_of(sampling="regmix")
     table = fresh.read_json("mix/buckets.json")["buckets"]
-    sizes = {name: Size(row["documents"], row["tokens"], row["bytes"], row["held_out_tokens"]) for name, row in table.items()}
+    sizes = {
+        name: Size(row["documents"], row["tokens"], row["bytes"], row["held_out_tokens"]) for name, row in table.items()
+    }
     with pytest.raises(UsageError, match=r"another design \(sampling differ.*--swarm another name"):
         keep_design(fresh, decide(recipe.section("swarm"), recipe.section("mix"), sizes, 5))
 
@@ -247,6 +262,13 @@ def test_a_frozen_mix_is_one_domain_and_its_runs_keep_its_proportions() -> None:
         for name in ("c", "d"):
             assert mixture.get(name, 0) == pytest.approx(row[found.domains.index(name)])
     assert found.prior[place] == pytest.approx(0.5)
+    assert set(found.buckets) == set(SIZES)
+
+
+def test_what_the_frozen_mix_left_out_stays_left_out() -> None:
+    found = decided(SIZES, {"a": 3, "b": 0}, runs=8)
+    assert len(found.domains) == 3
+    assert all("b" not in mixture for mixture in found.mixtures())
 
 
 @pytest.mark.parametrize(
@@ -304,30 +326,45 @@ def test_a_proxy_is_olmo_3s_where_nothing_else_is_said() -> None:
     assert SwarmConfig.model_validate(short.model_dump(mode="json")) == short
 
 
-@pytest.fixture
-def killing() -> Iterator[Callable[[dict[str, Any]], None]]:
+def proxies() -> list[int]:
+    """Processes of the swarm's actors, at work or idle."""
+    titles = ((int(path.parent.name), path) for path in Path("/proc").glob("[0-9]*/cmdline"))
+    found = []
+    for pid, path in titles:
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(b"ray::_Proxy"):
+                found.append(pid)
+    return found
+
+
+class Killing:
     """Kills a worker of Ray once, when the first run is told of."""
-    killed: list[int] = []
 
-    def progress(event: dict[str, Any]) -> None:
-        if event["event"] == "run" and not killed:
-            workers = faults.wait_until(lambda: faults.ray_workers("_Proxy"))
-            killed.append(workers[0])
-            faults.kill(workers[0])
+    def __init__(self) -> None:
+        self.killed: list[int] = []
 
-    yield progress
-    assert killed
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "run" and not self.killed:
+            self.killed = proxies()[:1]
+            faults.kill(self.killed[0])
+        print(event["line"])
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 def test_on_ray_with_an_actor_killed_the_table_is_the_same(
-    fresh: Workspace, prepared: tuple[Path, SwarmDesign], undisturbed: tuple[Workspace, list[dict[str, Any]]],
-    ray_address: str, killing: Callable[[dict[str, Any]], None], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("CURATE_RAY_CODE", "image")
-    config = recipe_of().section("swarm")
-    train_swarm(fresh, config, prepared[1], progress=killing, cluster=Cluster(ray_address, 2, 3))
+    fresh: Workspace, undisturbed: tuple[Workspace, list[dict[str, Any]]], ray_address: str
+) -> None:
+    done = drive(
+        fresh,
+        f"""
+        show = this.Killing()
+        this.train_again(place, show, this.Cluster({ray_address!r}, 2, 3))
+        assert show.killed
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a worker died" in done.stdout
     assert table_of(fresh).equals(table_of(undisturbed[0]))
 
 
