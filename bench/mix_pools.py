@@ -44,7 +44,9 @@ def topics(random: np.random.Generator, count: int, kinds: int) -> npt.NDArray[n
     return random.choice(kinds, count, p=chances / chances.sum())
 
 
-def write_pool(folder: Path, documents: int, shards: int, *, kinds: int = 24, lengths: Lengths | None = None) -> list[Shard]:
+def write_pool(
+    folder: Path, documents: int, shards: int, *, kinds: int = 24, lengths: Lengths | None = None
+) -> list[Shard]:
     """Writes a pool into a workspace and gives its shards for `stage.POOL`; the same arguments give the same bytes."""
     place = Workspace(folder)
     random = np.random.default_rng(SEED)

@@ -30,7 +30,7 @@ from mix_pools import SEED, write_pool
 
 from curate.mixtures.config import MixConfig, parse_budget
 from curate.mixtures.stage import POOL
-from curate.pipeline.engines.local import LocalEngine
+from curate.pipeline.engines import Engine, open_engine
 from curate.pipeline.progress import open_display
 from curate.pipeline.recipe import Recipe, RecipeHead
 from curate.pipeline.runner import open_runner
@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--tokens", default="1B", help="tokens to materialise; the pool has 1.2 times as many")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--shards", type=int, default=48, help="shards of the pool")
-    parser.add_argument("--folder", help="where the files go, 10 bytes a token for the time of the run [the temporary folder]")
+    parser.add_argument(
+        "--folder", help="where the files go, 10 bytes a token for the time of the run [the temporary folder]"
+    )
     options = parser.parse_args()
     budget = parse_budget(options.tokens)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -75,13 +77,13 @@ def _measure(folder: Path, shards: list[Any], budget: int, workers: int) -> dict
     recipe = Recipe(RecipeHead(seed=SEED), {"mix": config})
     place = Workspace(folder)
     seconds: dict[str, float] = {}
-    with (
-        _Memory() as memory,
-        open_runner(
-            place, recipe, lambda: LocalEngine(workers, 1000), open_display(as_json=True, stream=io.StringIO())
-        ) as runner,
-    ):
-        peaks = {}
+    display = open_display(as_json=True, stream=io.StringIO())
+    peaks = {}
+
+    def engine() -> Engine:
+        return open_engine("local", workers=workers, address=None, tasks_per_worker=1000)
+
+    with _Memory() as memory, open_runner(place, recipe, engine, display) as runner:
         for step in STEPS:
             memory.peak = 0
             started = time.perf_counter()
@@ -125,17 +127,25 @@ class _Memory:
         self._thread.join()
 
     def _watch(self) -> None:
-        import psutil
-
-        own = psutil.Process()
         while not self._ended.wait(0.1):
-            total = 0
-            for process in (own, *own.children(recursive=True)):
-                try:
-                    total += process.memory_info().rss
-                except psutil.Error:
-                    continue  # it has just ended
-            self.peak = max(self.peak, total)
+            self.peak = max(self.peak, _resident(os.getpid()))
+
+
+def _resident(root: int) -> int:
+    """Resident bytes of a process and of all below it (Linux)."""
+    parents, sizes = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            number = int(folder.name)
+            parents[number] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            sizes[number] = int((folder / "statm").read_text().split()[1]) * resource.getpagesize()
+        except OSError:
+            continue  # it has just ended
+    own = {root}
+    for number in sorted(parents):  # a child may have a smaller number only where numbers have come round
+        if parents[number] in own:
+            own.add(number)
+    return sum(sizes[number] for number in own if number in sizes)
 
 
 if __name__ == "__main__":

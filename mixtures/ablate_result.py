@@ -26,6 +26,7 @@ from curate.mixtures.ablate import (
 from curate.mixtures.ablate_runs import values
 from curate.mixtures.ablate_texts import HeldText, Side, facts
 from curate.pipeline.errors import CurateError
+from curate.pipeline.workspace import redact
 from curate.pretrain.config import Training
 
 MOST_BUCKETS = 20
@@ -147,10 +148,10 @@ def _notes(sides: Sequence[Side], configs: Sequence[Training], texts: Sequence[H
     if len({side.vocabulary for side in sides}) > 1:
         told = ", ".join(f"{side.name} {side.tokens.bytes / side.tokens.tokens:.2f}" for side in sides)
         first, others = sides[0], [side for side in sides[1:] if side.vocabulary != sides[0].vocabulary]
-        path = f"{first.workspace.url}/mix/tokenizer.json"
+        path = f"{redact(first.workspace.url)}/mix/tokenizer.json"
         yield (
             f"the tokenizers differ (bytes a token: {told}): bits per byte stay comparable, but equal tokens are unequal text, "
-            f"and the tokenizer is compared as well. For one tokenizer: curate mix -w {others[0].workspace.url} "
+            f"and the tokenizer is compared as well. For one tokenizer: curate mix -w {redact(others[0].workspace.url)} "
             f"--set mix.tokenizer.path={path}"
         )
     yield from _text_notes(sides, texts)
@@ -195,7 +196,7 @@ def result_lines(result: Mapping[str, Any]) -> list[str]:
         first, second = pair["first"], pair["second"]
         lines += [
             "",
-            f"{second} against {first}: {size / 1e6:.1f}M parameters, {result['tokens']:,} tokens, {runs} seeds",
+            f"{second} against {first}: {size:,} parameters, {result['tokens']:,} tokens, {runs} seeds",
         ]
         interval = f"difference [{100 * (1 - result['level']):g} % interval]"
         heads = (first[:16], second[:16], interval, "p (Holm)", "verdict")
@@ -205,7 +206,7 @@ def result_lines(result: Mapping[str, Any]) -> list[str]:
         ):  # fmt: skip
             own = [item for item in pair["comparisons"] if item["family"] == family]
             if own:
-                lines += ["", _cells(f"{family} ({unit})", *heads), *_rows(own)]
+                lines += ["", f"{family}: {unit}", _cells("", *heads), *_rows(own)]
         lines += [_summary(pair)]
     return lines + [f"note: {note}" for note in result["notes"]]
 
@@ -233,7 +234,7 @@ def _spread(runs: Sequence[float]) -> str:
 def _cells(name: str, *cells: str) -> str:
     widths = (16, 16, 30, 8)
     shown = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False)]
-    return f"{name:<34.64} {' '.join(shown)}  {cells[-1]}"
+    return f"{name:<30.64} {' '.join(shown)}  {cells[-1]}"
 
 
 def _summary(pair: Mapping[str, Any]) -> str:

@@ -86,10 +86,11 @@ def condense(domains: Sequence[str], prior: Floats, available: Floats, frozen: F
     matrix = np.zeros((len(real), len(names)))
     for index, name in enumerate(real):
         matrix[index, owner[index]] = 1.0 if name not in owners else _weight(mixes, owners[name], name)
-    matrix /= matrix.sum(axis=0)
+    matrix = matrix / matrix.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         passes = np.where(matrix > 0, np.asarray(available, np.float64)[:, None] / matrix, np.inf)
-    summed = np.bincount(owner, weights=np.asarray(prior, np.float64), minlength=len(names))
+    summed = np.zeros(len(names))
+    np.add.at(summed, owner, np.asarray(prior, np.float64))
     return Condensed(names, summed, passes.min(axis=0), real, matrix, owner)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import clarabel
 import numpy as np
@@ -18,14 +19,16 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from curate.mixtures.forms import Convex, Floats
-from curate.mixtures.objective import Certificate, Problem, certify, log_ratio
+from curate.mixtures.objective import SMALLEST, Certificate, Problem, certify, log_ratio
 
-TOLERANCE = 1e-9
-_GOOD = 1e-7
+TOLERANCE = 1e-10
+_GOOD = 1e-8
 """A gap, as a share of the objective, from which on another centre is tried."""
 _CENTRES = 5
 _FAR = 50.0
 _SMALL = 1e-7
+_NEAR = 1e-4
+"""A share this near to a bound, as a share of it, that its own condition drives there is taken to be at it."""
 _STEPS, _WORSE = 20, 4
 """Newton steps at most, and how many in a row may not be better."""
 _LARGEST = 1500
@@ -117,40 +120,39 @@ class _Programme:
             cost[count:first_kl] = problem.importance[tasks] * height / unit
         else:
             cost[:count] = problem.importance[tasks] @ slope
-        one = sparse.identity(count, format="csr")
-        high = np.flatnonzero(polytope.upper[moving] < 1.0)
-        low = np.flatnonzero((polytope.lower[moving] > 0) | (problem.kl == 0))
-        blocks = [
-            (sparse.csr_matrix(np.ones((1, count))), 0, 1.0 - polytope.lower.sum() + polytope.lower[moving].sum())
-        ]
-        blocks += [(one[high], 0, polytope.upper[moving][high]), (-one[low], 0, -polytope.lower[moving][low])]
-        rows = [_place(block, first, width) for block, first, _ in blocks]
-        right = [np.atleast_1d(values) for _, _, values in blocks]
-        bounded = 1 + len(high) + len(low)
+        rows, right = _linear(
+            polytope.lower[moving], polytope.upper[moving], 1.0 - float(polytope.lower.sum()), problem.kl, width
+        )
+        bounded = len(np.concatenate(right))
         if worst:
-            task_rows = _place(
-                sparse.diags(height / unit) if curved else sparse.csr_matrix(slope), count if curved else 0, width
-            )
-            rows.append(task_rows - _place(sparse.csr_matrix(np.ones((chosen, 1))), width - 1, width))
+            values = _place(sparse.diags(height / unit), count, width) if curved else _place(slope, 0, width)
+            rows.append(values - _place(np.ones((chosen, 1)), width - 1, width))
             right.append((problem.offset - form.constant)[tasks] / unit - (0.0 if curved else fixed))
         cones: list[object] = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(bounded - 1 + worst * chosen)]
+        cones += [clarabel.ExponentialConeT()] * (curved + (count if problem.kl else 0))
         if curved:
-            nothing = sparse.csr_matrix((chosen, width))
-            exponents = [-_place(sparse.csr_matrix(slope), 0, width), nothing]
-            rows.append(_interleave([*exponents, -_place(sparse.identity(chosen, format="csr"), count, width)]))
+            heights = _place(sparse.identity(chosen), count, width)
+            rows.append(_interleave([-_place(slope, 0, width), sparse.csr_matrix((chosen, width)), -heights]))
             shift = fixed - form.slope[tasks] @ centre
             right.append(np.stack([shift, np.ones(chosen), np.zeros(chosen)], axis=1).ravel())
-            cones += [clarabel.ExponentialConeT()] * chosen
         if problem.kl:
-            nothing = sparse.csr_matrix((count, width))
-            rows.append(_interleave([_place(one, first_kl, width), -_place(one, 0, width), nothing]))
+            one = sparse.identity(count)
+            parts = [_place(one, first_kl, width), -_place(one, 0, width), sparse.csr_matrix((count, width))]
+            rows.append(_interleave(parts))
             right.append(np.stack([np.zeros(count), np.zeros(count), problem.prior[moving]], axis=1).ravel())
-            cones += [clarabel.ExponentialConeT()] * count
         matrix = sparse.vstack(rows, format="csc")
         return _Programme(cost, matrix, np.concatenate(right), cones, tasks, slice(bounded, bounded + worst * chosen))
 
 
-def _place(block: sparse.spmatrix, first: int, width: int) -> sparse.csr_matrix:
+def _linear(lower: Floats, upper: Floats, rest: float, kl: float, width: int) -> tuple[list[Any], list[Floats]]:
+    """(rows, right sides) of sum p = rest + sum lower, upper and lower bounds, those left out that others imply."""
+    one = sparse.identity(len(lower), format="csr")
+    high, low = np.flatnonzero(upper < 1.0), np.flatnonzero((lower > 0) | (kl == 0))
+    rows = [_place(np.ones((1, len(lower))), 0, width), _place(one[high], 0, width), _place(-one[low], 0, width)]
+    return rows, [np.array([rest + lower.sum()]), upper[high], -lower[low]]
+
+
+def _place(block: Any, first: int, width: int) -> sparse.csr_matrix:
     """A block of columns, moved to begin at `first` in a matrix of `width` columns."""
     block = sparse.coo_matrix(block)
     return sparse.csr_matrix((block.data, (block.row, block.col + first)), shape=(block.shape[0], width))
@@ -196,12 +198,11 @@ def _newton(form: Convex, problem: Problem, mixture: Floats, certificate: Certif
     polytope, kl, tasks = problem.polytope, problem.kl, certificate.tasks
     gradient = form.gradient(mixture)
     rest = tasks @ gradient + (kl * log_ratio(problem, mixture) + kl if kl else 0.0) + certificate.price
-    with np.errstate(over="ignore"):
-        drawn = mixture * np.exp(np.minimum(-rest / kl, 700.0)) if kl else mixture - rest
-    start = np.where(
-        drawn >= polytope.upper, polytope.upper, np.where(drawn <= polytope.lower, polytope.lower, mixture)
-    )
-    free = np.flatnonzero((drawn > polytope.lower) & (drawn < polytope.upper))
+    at_upper = (polytope.upper - mixture <= _NEAR * polytope.upper) & (rest < 0)
+    at_lower = (mixture - polytope.lower <= _NEAR * (polytope.lower if kl else polytope.upper)) & (rest > 0)
+    start = np.where(at_upper, polytope.upper, np.where(at_lower, polytope.lower, mixture))
+    free = np.flatnonzero(~at_upper & ~at_lower & (polytope.upper > polytope.lower))
+    start[free] = np.maximum(start[free], SMALLEST if kl else 0.0)
     if not 0 < len(free) <= _LARGEST:
         return None
     worst = problem.aggregate != "mean"
@@ -231,6 +232,8 @@ def _newton(form: Convex, problem: Problem, mixture: Floats, certificate: Certif
     if extra:
         tasks = np.where(np.isin(np.arange(len(tasks)), active), tasks, 0.0)
         tasks[active] = np.maximum(tasks[active] + moved[count + 1 : -1], 0.0)
+        if not 0 < tasks.sum() < np.inf:
+            return None
         tasks /= tasks.sum()
     return polytope.project(np.clip(start, polytope.lower, polytope.upper)), tasks
 

@@ -90,33 +90,40 @@ def _plan_texts(planning: Planning) -> list[Task]:
     ]
 
 
+def _plan_card(planning: Planning) -> list[Task]:
+    if "datasets" not in planning.config.export:
+        return []
+    inputs = {"mix": _mix(planning), **_written(planning, "parquet")}
+    return [Task(planning.stage, planning.step, "card", inputs, {"card": "mix/exports/parquet/README.md"})]
+
+
 def _plan_exports(planning: Planning) -> list[Task]:
     """One task, always: it also takes away what was exported of another mix."""
     config: MixConfig = planning.config
-    written = {
-        f"{kind}/{part}": tuple(
-            file
-            for step in ("megatron", "texts")
-            for done in planning.before[step]
-            for file in done.outputs.values()
-            if _is_of(file, kind, folder)
-        )
-        for kind in ("megatron", *SUFFIXES)
-        for folder, part in PARTS.items()
+    inputs = {"mix": _mix(planning)}
+    for kind in ("megatron", *SUFFIXES):
+        inputs |= _written(planning, kind)
+    if planning.before["card"]:
+        inputs["card"] = (planning.before["card"][0].outputs["card"],)
+    rows = {
+        kind: sum(done.counts["kept"] for done in planning.before["texts"] if done.key.startswith(f"{kind}/"))
+        for kind in text_formats(config)
     }
-    inputs = {"mix": _mix(planning), **{name: files for name, files in written.items() if files}}
-    outputs = {"exports": EXPORTS}
-    if "datasets" in config.export:
-        outputs["card"] = "mix/exports/parquet/README.md"
-    rows = {kind: sum(done.counts["kept"] for done in planning.before["texts"] if done.key.startswith(f"{kind}/"))
-            for kind in text_formats(config)}  # fmt: skip
     of = digest([inputs["mix"][0].fingerprint, sorted(shard.file.fingerprint for shard in planning.shards)])
-    return [Task(planning.stage, planning.step, "mix", inputs, outputs, {"of": of, "rows": rows})]
+    return [Task(planning.stage, planning.step, "mix", inputs, {"exports": EXPORTS}, {"of": of, "rows": rows})]
 
 
-def _is_of(file: File, kind: str, folder: str) -> bool:
-    begins = f"mix/{folder}/" if kind == "megatron" else f"mix/exports/{kind}/{PARTS[folder]}/"
-    return file.path.startswith(begins)
+def _written(planning: Planning, kind: str) -> dict[str, tuple[File, ...]]:
+    """The files of one format by part, `parquet/train` and so on, in the order of the mix; parts without files are left out."""
+    step = "megatron" if kind == "megatron" else "texts"
+    names = {done.key: file for done in planning.before[step] for file in done.outputs.values()}
+    found: dict[str, list[File]] = {}
+    for done in _packed(planning):
+        folder = done.key.partition("/")[0]
+        key = done.key if kind == "megatron" else f"{kind}/{_name(done)}"
+        if key in names:
+            found.setdefault(f"{kind}/{PARTS[folder]}", []).append(names[key])
+    return {name: tuple(files) for name, files in found.items()}
 
 
 def _packed(planning: Planning) -> list[Done]:
@@ -138,6 +145,7 @@ EXPORT_STEPS = (
     Step("megatron", "curate.mixtures.megatron:index", _plan_megatron, reads=("tokenizer",)),
     Step("scatter-texts", "curate.mixtures.texts:scatter", _plan_scatter, reads=("tokenizer",)),
     Step("texts", "curate.mixtures.texts:write", _plan_texts, reads=("tokenizer",)),
+    Step("card", "curate.mixtures.exports:card", _plan_card, reads=("tokenizer",)),
     Step("exports", "curate.mixtures.exports:exports", _plan_exports, reads=("export",)),
 )
 """What follows `finish`. Their identity is that of what they read: another `mix.export` writes what is not there yet."""

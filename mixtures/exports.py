@@ -1,4 +1,4 @@
-"""The last step of a mix: the list of what it was exported to, and the card that Hugging Face `datasets` reads."""
+"""The last steps of a mix: the card that Hugging Face `datasets` reads, and the list of what the mix was exported to."""
 
 from __future__ import annotations
 
@@ -31,71 +31,13 @@ Tokenizer (SHA-256): {tokenizer}
 """
 
 
-def exports(context: Context) -> Counts:
-    """Writes `mix/exports.json`, and the card where `datasets` is asked for, after testing the sums.
+def card(context: Context) -> Counts:
+    """`README.md` of the folder of Parquet files: configuration, features and sums in YAML, then words.
 
-    Takes away what an earlier mix was exported to: its indices would stand beside other tokens. What this same mix was
-    exported to before stays where it is.
+    The keys are those of the Hub's dataset cards (`configs`, `dataset_info`).
     """
-    config: MixConfig = context.config
     with context.open(context.input("mix")) as stream:
         mix = TokensJson.model_validate_json(stream.read())
-    documents = mix.documents + mix.validation.documents
-    for kind, rows in context.task.params["rows"].items():
-        if rows != documents:
-            raise CurateError(
-                f"mix: {rows:,} texts were written as {kind}, not the {documents:,} of the mix: this is a bug"
-            )
-    _remove_earlier(context)
-    if "datasets" in config.export:
-        with context.create("card") as output:
-            output.write(_card(context, mix).encode())
-    formats = {name: _listed(context, mix, name) for name in config.export}
-    result = {"schema_version": 1, "of": context.task.params["of"], "tokens": mix.tokens, "formats": formats}
-    with context.create("exports") as output:
-        output.write((json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
-    return Counts()
-
-
-def _listed(context: Context, mix: TokensJson, name: str) -> dict[str, Any]:
-    """The files of one format by part, with what they hold; for Megatron-LM their prefixes (`<prefix>.bin`, `.idx`)."""
-    kind = "parquet" if name == "datasets" else name
-    found: dict[str, Any] = {}
-    for folder, part in PARTS.items():
-        own: PartJson = mix if folder == "tokens" else mix.validation
-        files = context.task.inputs.get(f"{kind}/{part}", ())
-        found[part] = {"documents": own.documents, "tokens": own.tokens, "files": []}
-        for file, shard in zip(files, own.shards, strict=True):
-            place = {"prefix": file.path.removesuffix(".idx")} if kind == "megatron" else {"path": file.path}
-            sums = {
-                "documents": shard.documents,
-                "tokens": shard.tokens,
-                "bytes": file.size,
-                "sha256": file.fingerprint,
-            }
-            bucket = {} if shard.bucket is None else {"bucket": shard.bucket}
-            found[part]["files"].append(place | sums | bucket)
-    if name == "datasets":
-        found["folder"] = context.task.outputs["card"].rpartition("/")[0]
-    return found
-
-
-def _remove_earlier(context: Context) -> None:
-    """Removes what this task does not read, where the list that is there is of another mix."""
-    before = None
-    with contextlib.suppress(CurateError):  # damaged: as if there were none
-        before = context.workspace.read_json(EXPORTS)
-    if before is not None and before.get("of") == context.task.params["of"]:
-        return
-    current = {file.path for files in context.task.inputs.values() for file in files}
-    names = [name for folder in PARTS for name in context.workspace.list(f"mix/{folder}", ".idx")]
-    for name in [*names, *context.workspace.list("mix/exports")]:
-        if name not in current:
-            context.workspace.remove(name)
-
-
-def _card(context: Context, mix: TokensJson) -> str:
-    """`README.md` of the folder of Parquet files: configuration, features and sums in YAML, then words."""
     parts = {part: context.task.inputs.get(f"parquet/{part}", ()) for part in PARTS.values()}
     sizes = {part: sum(_plain_bytes(context, file) for file in files) for part, files in parts.items()}
     counts = {"train": mix.documents, "validation": mix.validation.documents}
@@ -125,7 +67,9 @@ def _card(context: Context, mix: TokensJson) -> str:
         validation=mix.validation.documents,
         tokenizer=mix.tokenizer.sha256,
     )
-    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n{words}"
+    with context.create("card") as output:
+        output.write(f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n{words}".encode())
+    return Counts()
 
 
 def _plain_bytes(context: Context, file: File) -> int:
@@ -133,3 +77,63 @@ def _plain_bytes(context: Context, file: File) -> int:
     with context.open(file) as stream:
         found = pq.read_metadata(stream)
     return sum(int(found.row_group(number).total_byte_size) for number in range(found.num_row_groups))
+
+
+def exports(context: Context) -> Counts:
+    """Writes `mix/exports.json`, after testing the sums.
+
+    Takes away what an earlier mix was exported to: its indices would stand beside other tokens. What this same mix was
+    exported to before stays where it is.
+    """
+    config: MixConfig = context.config
+    with context.open(context.input("mix")) as stream:
+        mix = TokensJson.model_validate_json(stream.read())
+    documents = mix.documents + mix.validation.documents
+    for kind, rows in context.task.params["rows"].items():
+        if rows != documents:
+            raise CurateError(
+                f"mix: {rows:,} texts were written as {kind}, not the {documents:,} of the mix: this is a bug"
+            )
+    _remove_earlier(context)
+    formats = {name: _listed(context, mix, name) for name in config.export}
+    result = {"schema_version": 1, "of": context.task.params["of"], "tokens": mix.tokens, "formats": formats}
+    with context.create("exports") as output:
+        output.write((json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
+    return Counts()
+
+
+def _listed(context: Context, mix: TokensJson, name: str) -> dict[str, Any]:
+    """The files of one format by part, with what they hold; for Megatron-LM their prefixes (`<prefix>.bin`, `.idx`)."""
+    kind = "parquet" if name == "datasets" else name
+    found: dict[str, Any] = {}
+    for folder, part in PARTS.items():
+        own: PartJson = mix if folder == "tokens" else mix.validation
+        files = context.task.inputs.get(f"{kind}/{part}", ())
+        found[part] = {"documents": own.documents, "tokens": own.tokens, "files": []}
+        for file, shard in zip(files, own.shards, strict=True):
+            place = {"prefix": file.path.removesuffix(".idx")} if kind == "megatron" else {"path": file.path}
+            sums = {
+                "documents": shard.documents,
+                "tokens": shard.tokens,
+                "bytes": file.size,
+                "sha256": file.fingerprint,
+            }
+            bucket = {} if shard.bucket is None else {"bucket": shard.bucket}
+            found[part]["files"].append(place | sums | bucket)
+    if name == "datasets":
+        found["folder"] = context.input("card").path.rpartition("/")[0]
+    return found
+
+
+def _remove_earlier(context: Context) -> None:
+    """Removes what this task does not read, where the list that is there is of another mix."""
+    before = None
+    with contextlib.suppress(CurateError):  # damaged: as if there were none
+        before = context.workspace.read_json(EXPORTS)
+    if before is not None and before.get("of") == context.task.params["of"]:
+        return
+    current = {file.path for files in context.task.inputs.values() for file in files}
+    names = [name for folder in PARTS for name in context.workspace.list(f"mix/{folder}", ".idx")]
+    for name in [*names, *context.workspace.list("mix/exports")]:
+        if name not in current:
+            context.workspace.remove(name)

@@ -185,7 +185,7 @@ def _amount_rows(text: str, path: str, option: str) -> list[tuple[str, str, Any]
             continue
         if len(row) != 2:
             raise UsageError(f"{option} {path}:{number}: a line is domain,number")
-        if number == 1 and not row[1].strip()[:1].isdigit() and row[1].strip()[:1] != ".":
+        if number == 1 and row[1].strip()[:1].isalpha():
             continue
         rows.append((f"{path}:{number}", row[0].strip(), row[1].strip()))
     return rows

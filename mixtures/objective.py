@@ -22,7 +22,7 @@ from curate.mixtures.polytope import Polytope, tilt
 from curate.pipeline.errors import UsageError, nearest
 
 Aggregate = Literal["mean", "worst", "worst-change"]
-_SMALLEST = 1e-300
+SMALLEST = 1e-300
 """Shares in logarithms: a share that is 0 counts as this."""
 
 
@@ -125,21 +125,29 @@ def certify(problem: Problem, mixture: Floats, tasks: Floats, predicted: Floats,
 def log_ratio(problem: Problem, mixture: Floats) -> Floats:
     """log(p / prior), 0 where the prior has nothing; shapes: (domains,)."""
     prior = problem.prior
-    return np.where(prior > 0, np.log(np.maximum(mixture, _SMALLEST)) - np.log(np.maximum(prior, _SMALLEST)), 0.0)
+    return np.where(prior > 0, np.log(np.maximum(mixture, SMALLEST)) - np.log(np.maximum(prior, SMALLEST)), 0.0)
 
 
 def _price(p: Floats, slope: Floats, low: Floats, high: Floats, unit: float) -> float:
-    """The multiplier of sum p = 1 for which the residual is smallest: where its largest and its smallest part cancel."""
+    """The multiplier of sum p = 1 for which the residual is smallest: where its largest and its smallest part cancel.
+
+    Of several, the one at which the share farthest from its bounds is stationary.
+    """
     if not len(p):
         return 0.0
-    begin, end = -float(slope.max()) - unit, -float(slope.min()) + unit
-    for _ in range(200):
-        price = (begin + end) / 2
-        parts = p - np.clip(p - (slope + price) / unit, low, high)
-        if not begin < price < end:
-            break
-        begin, end = (price, end) if parts.max() + parts.min() < 0 else (begin, price)
-    return (begin + end) / 2
+    ends = []
+    for side in (-1, 1):
+        begin, end = -float(slope.max()) - unit, -float(slope.min()) + unit
+        for _ in range(200):
+            price = (begin + end) / 2
+            parts = p - np.clip(p - (slope + price) / unit, low, high)
+            if not begin < price < end:
+                break
+            both = parts.max() + parts.min()
+            begin, end = (price, end) if both < 0 or (both == 0 and side > 0) else (begin, price)
+        ends.append((begin + end) / 2)
+    freest = int(np.argmax(np.minimum(p - low, high - p)))
+    return float(np.clip(-slope[freest], ends[0], max(ends)))
 
 
 def importances(tasks: Sequence[str], given: object, aggregate: str) -> Floats:
@@ -179,6 +187,6 @@ def by_name(what: str, given: object, names: Sequence[str]) -> Floats:
         raise UsageError(
             f"solve: {what} has shape {values.shape}, the model has {len(names)}: {', '.join(names[:6])} …"
         )
-    for index in np.flatnonzero(~(values >= 0)):
+    for index in np.flatnonzero(~(values >= 0)).tolist():
         raise UsageError(f"solve: {what} of {names[index]!r} is {values[index]}: numbers >= 0 are asked for")
     return values

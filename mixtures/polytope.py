@@ -81,12 +81,12 @@ def _growth(shares: Floats, lower: Floats, upper: Floats) -> Floats:
 
 
 def _settle(shares: Floats, lower: Floats, upper: Floats) -> Floats:
-    """Takes the rounding out of sums: what is missing goes to the share with the most room; changes `shares`."""
+    """Takes the rounding out of sums: what is missing goes to the largest share with room for it; changes `shares`."""
     every = np.arange(len(shares))
     for _ in range(3):
         missing = 1.0 - shares.sum(axis=1)
         room = np.where(missing[:, None] > 0, upper - shares, shares - lower)
-        most = room.argmax(axis=1)
+        most = np.where(room >= np.abs(missing)[:, None], shares, room - 2.0).argmax(axis=1)
         moved = np.minimum(np.abs(missing), room[every, most])
         shares[every, most] += np.copysign(moved, missing)
     return shares

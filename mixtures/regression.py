@@ -227,7 +227,13 @@ def _checked_runs(weights: npt.ArrayLike, losses: npt.ArrayLike) -> tuple[Floats
         raise UsageError(f"fit: weights and losses must be arrays of numbers ({error})") from None
     single = measured.ndim == 1
     measured = measured[:, None] if single else measured
-    if mixtures.ndim != 2 or measured.ndim != 2 or len(mixtures) != len(measured) or not mixtures.size or not measured.size:
+    if (
+        mixtures.ndim != 2
+        or measured.ndim != 2
+        or len(mixtures) != len(measured)
+        or not mixtures.size
+        or not measured.size
+    ):
         raise UsageError(
             f"fit: weights have shape {mixtures.shape} and losses {np.shape(losses)}: give (runs, domains), and (runs,) or "
             "(runs, tasks)"

@@ -7,6 +7,8 @@ brought within the bounds.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from curate.mixtures.forms import Floats, Predictor
@@ -18,9 +20,11 @@ SMOOTH_CANDIDATES = 4_000
 BEST = 100
 _BLOCK = 4096
 """Candidates at a time: memory is this times the domains."""
-_STARTS, _STEPS = 6, 200
-_STRENGTHS = (0.5, 200.0)
-"""Of the Dirichlet distributions around the prior: nearly single domains, to within some per cent of the prior."""
+_STARTS, _STEPS = 4, 200
+_PROGRESS = 1e-9
+"""Bits per byte below which a step counts for nothing."""
+_WIDEST, _NARROWEST = 0.5, 100.0
+"""Strengths of the Dirichlet distributions around the prior, the second a domain: single domains, to shares within a tenth."""
 
 
 def predictions(model: Predictor, mixtures: Floats) -> Floats:
@@ -43,7 +47,7 @@ def candidates(problem: Problem, count: int, seed: int) -> Floats:
     random = np.random.default_rng([seed, count])
     usable = np.flatnonzero(problem.polytope.upper > 0)
     centre = problem.prior[usable] / problem.prior[usable].sum() if len(usable) else problem.prior[usable]
-    strengths = np.exp(random.uniform(*np.log(_STRENGTHS), size=count))
+    strengths = np.exp(random.uniform(math.log(_WIDEST), math.log(_NARROWEST * max(len(usable), 2)), count))
     # log of Gamma(a): Gamma(a + 1) * U^(1 / a), for shapes so small that Gamma(a) itself would be 0.
     shape = np.maximum(strengths[:, None] * centre, 1e-12)
     logs = np.full((count, len(problem.prior)), -np.inf)
@@ -91,7 +95,7 @@ def _descend(model: Predictor, problem: Problem, mixture: Floats) -> Floats:
         for _ in range(_STEPS):
             slope = _tasks(problem, predictions(model, here)[0], sharp) @ model.gradient(here)
             stepped, found, rate = _step(model, problem, here, value, slope, rate, sharp)
-            if not found < value - 1e-12:
+            if not found < value - _PROGRESS:
                 break
             here, value, rate = stepped, found, rate * 2.0
         reached = _value(model, problem, here)

@@ -37,7 +37,8 @@ def bucket_shares(
     groups = sorted({group for group, _ in split})
     values = sorted({value for _, value in split}, key=ranking(config, upsample.by))
     table = np.zeros((len(groups), len(values)), np.int64)
-    places = [(groups.index(group), values.index(value)) for group, value in split]
+    row, column = ({name: number for number, name in enumerate(each)} for each in (groups, values))
+    places = [(row[group], column[value]) for group, value in split]
     for place, size in zip(places, sizes, strict=True):
         table[place] = size
     found = spread(

@@ -113,7 +113,7 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
 
     model = fit(runs.weights, runs.losses, question.kind, domains=runs.domains, tasks=runs.tasks, seed=question.seed)
     budget = float(question.budget) if question.budget is not None else 1.0
-    given = {
+    given: dict[str, Any] = {
         "max_repeats": question.max_repeats, "kl": question.kl, "aggregate": question.aggregate, "floors": question.floors,
         "caps": question.caps, "seed": question.seed,
     }  # fmt: skip
@@ -183,12 +183,15 @@ def _tasks(runs: Runs, answer: Solution, bounds: Any) -> dict[str, Any]:
 def verdict(gain: float, low: float | None, high: float | None, noise: float | None, replicates: int = 0) -> str:
     """`better`, `worse` or `within noise`; `not known` where there is neither an interval nor the noise of a run.
 
-    Beyond noise is a gain whose interval leaves out 0, and that is larger than the difference of two runs of one mixture
+    Beyond noise is a gain whose interval leaves out 0, both as percentiles of the bootstrap and mirrored at the gain (they
+    differ where resampled fits are biased; Davison and Hinkley 1997, 5.2), and that is larger than the difference of two runs of one mixture
     in 95 % of cases (t distribution: the noise is that of a few `replicates`).
     """
     if low is None and noise is None:
         return "not known"
-    certain = low is None or high is None or low > 0 or high < 0
+    certain = True
+    if low is not None and high is not None:
+        certain = min(low, 2 * gain - high) > 0 or max(high, 2 * gain - low) < 0
     shows = noise is None or abs(gain) > _widest(replicates) * noise
     return ("better" if gain > 0 else "worse") if certain and shows else "within noise"
 
@@ -216,14 +219,14 @@ def _held_out(model: Model, runs: Runs, seed: int) -> dict[str, Any]:
     from curate.mixtures.regression import KINDS
     from curate.mixtures.validation import left_out_predictions
 
-    whole = np.isfinite(model.losses).all(axis=1)
+    whole = np.asarray(np.isfinite(model.losses).all(axis=1))
     if whole.sum() < LEAST_DRAWN:
         return {}
     mean = model.losses[whole].mean(axis=1)
-    predicted = left_out_predictions(model.weights[whole], mean[:, None], KINDS[model.kind], seed)[0][:, 0]
+    predicted = left_out_predictions(model.weights[whole], model.losses[whole], KINDS[model.kind], seed)[0].mean(axis=1)
     return {
         "measured": mean.tolist(), "predicted": predicted.tolist(),
-        "kinds": [kind for kind, kept in zip(runs.kinds, whole, strict=True) if kept],
+        "kinds": [kind for kind, kept in zip(runs.kinds, whole.tolist(), strict=True) if kept],
         "spearman": float(spearmanr(mean, predicted).statistic), "rmse": float(np.sqrt(((predicted - mean) ** 2).mean())),
     }  # fmt: skip
 

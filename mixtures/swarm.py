@@ -24,7 +24,7 @@ from curate.mixtures.pool import pool_shards
 from curate.mixtures.runs import Runs, write_runs
 from curate.mixtures.stage import POOL
 from curate.mixtures.swarm_config import SwarmConfig
-from curate.mixtures.swarm_design import SwarmDesign, decide, domain_columns, keep_design, listed, pool_sizes
+from curate.mixtures.swarm_design import SwarmDesign, by_domain, decide, domain_columns, keep_design, listed, pool_sizes
 from curate.pipeline.engines import Engine
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.lock import driver_lock
@@ -68,6 +68,8 @@ def plan_swarm(
     table = counted(swarm)
     assert table is not None
     found = {name: size for name, size in table.buckets.items() if size.documents or size.held_out}
+    if frozen is not None:
+        frozen = by_domain(frozen, counted(workspace), recipe.section("mix"), by)
     return decide(config, recipe.section("mix"), found, recipe.head.seed, frozen)
 
 
@@ -118,6 +120,7 @@ def train_swarm(
             progress(event)
 
         if cluster is None:
+            _hint(progress)
             run_many(swarm, configs, progress=show)
         elif missing:
             done = len(configs) - len(missing)
@@ -134,6 +137,13 @@ def train_swarm(
             _on_cluster(swarm, configs, results, cluster, config, progress, finished)
         results.read()  # a run that is asked for twice was told of once
         return results.write()
+
+
+def _hint(progress: Progress) -> None:
+    import torch
+
+    if (gpus := torch.cuda.device_count()) > 1:
+        progress({"event": "note", "line": f"one of {gpus} GPUs is used: --engine ray trains on all of them"})
 
 
 def _on_cluster(
@@ -231,7 +241,7 @@ def _by_measure(name: str) -> tuple[int, str]:
 
 def measured_tokens(swarm: Workspace) -> dict[str, int]:
     """Of each domain, how many tokens a validation must read to come upon its first document held out."""
-    reached, found = 0, {}
+    reached, found = 0, dict[str, int]()
     for batch in TokenSet(swarm, "validation").index(["tokens", "bucket"]):
         for tokens, bucket in zip(batch.column("tokens").to_pylist(), batch.column("bucket").to_pylist(), strict=True):
             found.setdefault(bucket, reached + 1)

@@ -50,7 +50,7 @@ class SwarmConfig(Strict):
     def _filled(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        given = {"size": SIZE} | value
+        given: dict[str, Any] = {"size": SIZE} | value
         if isinstance(given.get("tokens"), str):
             given["tokens"] = parse_budget(given["tokens"])
         if all(given.get(name) is None for name in ("steps", "tokens", "epochs")):

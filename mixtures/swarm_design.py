@@ -17,7 +17,7 @@ import numpy.typing as npt
 from curate.mixtures.condition import Condensed, Frozen, condense
 from curate.mixtures.config import MixConfig
 from curate.mixtures.design import design
-from curate.mixtures.domains import Size
+from curate.mixtures.domains import Counted, Size, domain_names, domain_tokens
 from curate.mixtures.swarm_config import SwarmConfig
 from curate.pipeline.errors import UsageError, nearest
 from curate.pipeline.workspace import Workspace, redact
@@ -106,9 +106,9 @@ def decide(
         )
     by = domain_columns(config, mix)
     sparse = SPARSE in by if config.sparse is None else config.sparse
-    bound = {} if config.max_repeats is None else {"tokens": config.run_tokens, "max_repeats": config.max_repeats}
     tried = design(
-        prior, config.runs, sampling=config.sampling, sparse=sparse, seed=seed, domains=domains, available=pool, **bound
+        prior, config.runs, sampling=config.sampling, sparse=sparse, seed=seed, domains=domains, available=pool,
+        tokens=None if config.max_repeats is None else config.run_tokens, max_repeats=config.max_repeats or 1.0,
     )  # fmt: skip
     copies, count = config.replicates, len(tried)
     facts = {
@@ -134,8 +134,21 @@ def domain_columns(config: SwarmConfig, mix: MixConfig) -> list[str]:
     """The columns that make the domains."""
     if config.by is not None:
         return list(config.by)
-    upsample = getattr(mix, "upsample", None)
-    return [name for name in mix.by if upsample is None or name != upsample.by]
+    return [name for name in mix.by if mix.upsample is None or name != mix.upsample.by]
+
+
+def by_domain(
+    weights: Mapping[str, float], table: Counted | None, mix: MixConfig, by: Sequence[str]
+) -> dict[str, float]:
+    """An earlier mix's weights by domain, where they name finer buckets of the mix (`table`); as they are otherwise."""
+    kept = [name for name in mix.by if mix.upsample is None or name != mix.upsample.by]
+    fine = set() if table is None else set(domain_tokens(table, kept))
+    if kept == list(by) or table is None or not all(name in fine for name, weight in weights.items() if weight > 0):
+        return dict(weights)
+    found: dict[str, float] = {}
+    for domain, weight in zip(domain_names(list(weights), kept, by), weights.values(), strict=True):
+        found[domain] = found.get(domain, 0.0) + weight
+    return found
 
 
 def pool_sizes(config: SwarmConfig, buckets: Mapping[str, Size]) -> dict[str, int]:

@@ -330,7 +330,7 @@ def _named(names: Sequence[str], vectors: Floats, labels: npt.NDArray[np.intp]) 
         members = np.flatnonzero(labels == label)
         apart = squareform(pdist(vectors[members])).sum(axis=1)
         medoid = int(members[np.round(apart, 12).argmin()])
-        families[names[medoid]] = tuple(names[index] for index in members)
+        families[names[medoid]] = tuple(names[index] for index in members.tolist())
     return families
 
 

@@ -87,7 +87,7 @@ def read_report(given: Any) -> Report:
 
 def repeats_for(runs: int) -> int:
     """How often the runs are cut into folds anew: more often where there are few, since one cut decides more."""
-    return 1 if runs >= 200 else 2 if runs >= 100 else 3
+    return 1 if runs >= 200 else 2
 
 
 def left_out_predictions(weights: Floats, losses: Floats, fitter: Fitter, seed: int) -> Floats:

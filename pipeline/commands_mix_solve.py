@@ -82,6 +82,9 @@ def solve(**options: Any) -> None:
         budget, options["kind"], most, options["kl"], options["aggregate"], floors, caps, options["bootstrap"],
         options["seed"],
     )  # fmt: skip
+    if not options["as_json"]:
+        work = f", then {question.bootstrap} times more for the intervals" if question.bootstrap else ""
+        click.echo(f"fitting {len(found.tasks):,} tasks of {len(found.names):,} runs{work}", err=True)
     facts, weights = solution(found, ground, question, measure)
     facts["notes"] = [*notes, *facts["notes"], *said]
     shares = _by_bucket(weights, ground, place)

@@ -35,7 +35,15 @@ def mixture(workspace: Workspace) -> dict[str, Any]:
         found |= _guarded(f"{SWARM}/tasks.json", "curate mix tasks", _tasks, tasks)
     if curve is not None:
         found["upsampling"] = curve
-    empty = {"facts": [], "lines": [], "notes": [], "charts": [], "signal": None, "upsampling": None, "sentence": ""}
+    empty: dict[str, Any] = {
+        "facts": [],
+        "lines": [],
+        "notes": [],
+        "charts": [],
+        "signal": None,
+        "upsampling": None,
+        "sentence": "",
+    }
     return empty | found if found else {}
 
 
@@ -69,7 +77,7 @@ def _solution(facts: Mapping[str, Any]) -> dict[str, Any]:
         "lines": [clean(item, 300, lines=True) for item in choice_lines(facts["choice"])],
         "notes": [
             *(clean(note, 400) for note in facts["notes"]),
-            *([CARRY_OVER.replace('`', '')] if facts["kind"] != "log-linear" else []),
+            *([CARRY_OVER.replace("`", "")] if facts["kind"] != "log-linear" else []),
         ],
         "charts": [chart for chart in charts if chart],
         "sentence": gain_sentence(facts),

@@ -18,7 +18,7 @@ import zstandard
 from megatron_reader import read_megatron
 
 from curate.mixtures import rows as row_format
-from curate.mixtures import texts
+from curate.mixtures import stage, texts
 from curate.mixtures.config import MixConfig
 from curate.mixtures.rows import TEXT, JsonLines
 from curate.mixtures.stage import STAGE
@@ -28,6 +28,7 @@ from curate.pipeline.progress import open_display
 from curate.pipeline.recipe import Recipe, RecipeHead
 from curate.pipeline.runner import StageResult, open_runner
 from curate.pipeline.stage import File, Shard
+from curate.pipeline.status import leftovers
 from curate.pipeline.work import Call
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.tokens import TokenSet
@@ -178,9 +179,12 @@ def test_json_lines_hold_times_and_numbers_as_json_has_them(whole: Workspace) ->
         assert row["quality"] in (None, 0.3) and row["language_score"] == 0.1
 
 
-def test_parquet_holds_the_columns_that_documents_have_also_where_a_shard_lacks_them(tmp_path: Path) -> None:
+def test_parquet_holds_the_columns_that_documents_have_also_where_a_group_of_shards_lacks_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "GROUP_BYTES", 1)
     place = Workspace(tmp_path)
-    shards = put(place, documents(), 2, (DOCUMENT, SCORED))
+    shards = put(place, documents(), 2, (SCORED, DOCUMENT))
     config = MixConfig.model_validate(SMALL | {"by": ["language"], "export": ["parquet"]})
     run_stage(STAGE, config, shards, place, 7)
     for name in place.list("mix/exports/parquet"):
@@ -283,12 +287,13 @@ def test_other_shards_or_smaller_portions_give_the_same_files(
         "tokenizer": {"vocab_size": 300, "sample_bytes": 9_000},
     }
     first = mix(shards=1, **config)
+    monkeypatch.setattr(stage, "GROUP_BYTES", 1)
     monkeypatch.setattr(texts, "HELD_BYTES", 3_000)
     monkeypatch.setattr(texts, "BATCH_BYTES", 2_000)
     again = mix(list(reversed(documents())), shards=4, **config)
-    assert len(rows(again, "mix/steps/scatter-texts/00000.parquet")) > len(
-        rows(first, "mix/steps/scatter-texts/00000.parquet")
-    )
+    groups = [name for name in again.list("mix/steps/scatter-texts") if name.endswith(".parquet")]
+    assert len(groups) >= 4
+    assert any(len(rows(again, name)) > len({row["file"] for row in rows(again, name)}) for name in groups)
     names = first.list("mix/exports")
     assert len(names) > 8
     for name in names:
@@ -343,7 +348,8 @@ def test_a_format_more_writes_that_format_and_nothing_else(tmp_path: Path) -> No
     assert {"tokenize", "finish", "exports"} <= steps()
     assert steps("megatron") == {"megatron", "exports"}
     assert steps("megatron", "jsonl") == {"scatter-texts", "texts", "exports"}
-    assert steps("megatron", "jsonl", "datasets") == {"texts", "exports"}
+    assert steps("megatron", "jsonl", "datasets") == {"texts", "card", "exports"}
+    assert leftovers(place, ["mix"]) == []
     assert steps("megatron", "jsonl", "datasets") == set()
     assert steps("jsonl") == {"exports"}
 
@@ -361,7 +367,7 @@ def test_killed_within_every_step_it_completes_with_the_same_exports(tmp_path: P
             assert len(died) == before + 1
             continue
         break
-    assert not result.failed and {"megatron", "scatter-texts", "texts", "exports"} <= died
+    assert not result.failed and {"megatron", "scatter-texts", "texts", "card", "exports"} <= died
     names = [name for name in whole.list("mix") if "/done/" not in name and not name.endswith("manifest.json")]
     assert names == [name for name in killed.list("mix") if "/done/" not in name and not name.endswith("manifest.json")]
     for name in names:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from curate.mixtures.polytope import polytope, tilt
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.integers(1, 40),
     st.sampled_from([0.1, 3.0, 300.0, 1e5]),

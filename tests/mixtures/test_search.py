@@ -10,10 +10,10 @@ from curate.mixtures.forms import Floats
 from curate.mixtures.solver import solve
 
 
-@pytest.mark.parametrize("aggregate", ["mean", "worst", "worst-change"])
+@pytest.mark.parametrize("aggregate", ["mean", "worst-change"])
 def test_descent_finds_what_the_exact_solve_finds(aggregate: Any) -> None:
     model, prior = log_linear(8, 5, 2), natural(8, 2)
-    given: dict[str, Any] = {"aggregate": aggregate, "floors": {"d1": 0.05}}
+    given: dict[str, Any] = {"aggregate": aggregate, "floors": {"d1": 0.05}, "candidates": 200}
     exact = solve(model, prior, prior * 1000, 1500.0, **given)
     found = solve(Known(model.form_, convex=False), prior, prior * 1000, 1500.0, **given)
     assert found.method == "search" and found.residual is None

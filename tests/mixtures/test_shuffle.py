@@ -132,3 +132,18 @@ def test_the_files_are_those_of_a_plain_shuffle_byte_for_byte(
             for name in names
         ]
         assert found == files
+
+
+def test_in_an_object_store_the_files_are_the_same(tmp_path: Path) -> None:
+    made = []
+    for place in (Workspace(tmp_path), Workspace(f"memory://{tmp_path.name}")):
+        config = MixConfig.model_validate(SMALL | {"budget": "20k"})
+        run_stage(STAGE, config, write_shards(place, documents(40), 3), place, 7)
+        names = [name for name in place.list("mix") if "/steps/" not in name]
+        made.append({name: read(place, name) for name in names})
+    assert made[0] == made[1]
+
+
+def read(place: Workspace, name: str) -> bytes:
+    with place.open(name) as stream:
+        return stream.read()

@@ -22,12 +22,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from curate.mixtures.config import MixConfig
-from curate.mixtures.domains import Size, counted
+from curate.mixtures.domains import Counted, Size, counted
 from curate.mixtures.runs import read_runs
 from curate.mixtures.stage import STAGE
 from curate.mixtures.swarm import RESULTS, Cluster, measured_tokens, pack_pool, plan_swarm, train_swarm
 from curate.mixtures.swarm_config import SwarmConfig
-from curate.mixtures.swarm_design import DESIGN, SwarmDesign, decide, keep_design
+from curate.mixtures.swarm_design import DESIGN, SwarmDesign, by_domain, decide, keep_design
 from curate.pipeline.commands_mix_swarm import swarm as command
 from curate.pipeline.documents import DOCUMENT, TableWriter
 from curate.pipeline.errors import UsageError
@@ -368,6 +368,42 @@ def test_on_ray_with_an_actor_killed_the_table_is_the_same(
     assert table_of(fresh).equals(table_of(undisturbed[0]))
 
 
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("body", "said", "tried"),
+    [
+        ("os._exit(1)", "1 runs were given up after 2 attempts each: run 4: ", 2),
+        ("raise this.UsageError('no such mix')", "UsageError: no such mix", 1),
+    ],
+)
+def test_on_ray_a_run_is_tried_so_often_and_what_it_refuses_ends_the_swarm(
+    fresh: Workspace, ray_address: str, body: str, said: str, tried: int
+) -> None:
+    done = drive(
+        fresh,
+        f"""
+        swarm_ray = importlib.import_module("curate.mixtures.swarm_ray")
+        class Failing:
+            def __init__(self, place, on_gpu): self.place = place
+            def ready(self): return 0
+            def train(self, given, file):
+                import os
+                from curate.pipeline.errors import UsageError
+                os.write(os.open(self.place + "/tried", os.O_CREAT | os.O_APPEND | os.O_WRONLY), b".")
+                {body.replace("this.", "")}
+        swarm_ray._Proxy = Failing
+        swarm_ray.train_on_ray(
+            place, [(3, this.PretrainConfig(device="cpu"), "swarm/runs/x.json")], gpus=1, attempts=2, workers=1,
+            address={ray_address!r}, progress=print, finished=print,
+        )
+        """,
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len((Path(fresh.root) / "tried").read_bytes()) == tried
+
+
 def invoke(*arguments: str) -> Result:
     """The command, in this process."""
     before = signal.getsignal(signal.SIGTERM)
@@ -391,3 +427,11 @@ def test_the_command_says_what_it_will_do_does_it_and_names_what_follows(tmp_pat
     assert "run 5/5" in done.output
     runs = read_runs(str(tmp_path / "w" / "swarm" / RESULTS))
     assert len(runs.names) == 5
+
+
+def test_an_earlier_mix_of_finer_buckets_is_summed_by_domain() -> None:
+    sizes = {f"{topic}/{language}": Size(1, 10, 40, 1) for topic in ("a", "b") for language in ("de", "en")}
+    mix = MixConfig.model_validate({"by": ["topic", "language"]})
+    weights = {"a/de": 0.5, "a/en": 0.25, "b/de": 0.25}
+    assert by_domain(weights, Counted(("topic", "language"), sizes), mix, ["topic"]) == {"a": 0.75, "b": 0.25}
+    assert by_domain({"a": 1.0}, Counted(("topic", "language"), sizes), mix, ["topic"]) == {"a": 1.0}

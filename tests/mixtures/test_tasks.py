@@ -68,6 +68,12 @@ def test_families_are_those_of_ward_clustering(count: int) -> None:
     assert same_partition(labels_of(dict(found.families), found.clustered), oracle.labels_.tolist())
 
 
+def test_the_tree_has_ward_s_distances() -> None:
+    losses = families_of(3, [4, 4, 4], noise=1.0)
+    oracle = AgglomerativeClustering(n_clusters=1, linkage="ward", compute_distances=True).fit(ranks_of(losses))
+    assert [merge[2] for merge in study(runs_of(losses)).merges] == pytest.approx(oracle.distances_.tolist())
+
+
 def test_a_cut_is_a_distance_of_ward_s_tree() -> None:
     losses = families_of(1, [3, 4, 2])
     found = study(runs_of(losses), cut=0.9)
@@ -148,6 +154,15 @@ def test_tasks_with_signal_are_told_from_those_without() -> None:
     assert found.signal == ("task/0", "task/1", "task/2")
     assert [task.signal for task in found.tasks] == [True] * 3 + [False] * 3
     assert not any("replicates" in note for note in found.notes)
+
+
+def test_a_signal_beyond_chance_but_small_beside_the_noise_does_not_count() -> None:
+    random = np.random.default_rng(23)
+    found = study(runs_of(1.5 * random.normal(size=(200, 2)), [random.normal(size=(100, 2))]))
+    for task in found.tasks:
+        assert task.adjusted is not None
+        assert task.adjusted < 0.001
+        assert task.signal is False
 
 
 def test_intervals_hold_the_true_ratio_as_often_as_they_say() -> None:

@@ -59,7 +59,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "W"
 
 
-def runs_file(folder: Path, count: int = 40) -> Path:
+def runs_file(folder: Path, count: int = 30) -> Path:
     """Runs whose losses follow from their weights: bits per byte of each domain fall with its own share, c + exp(a·p)."""
     random = np.random.default_rng(1)
     weights = random.dirichlet(np.ones(3), count)
@@ -172,3 +172,74 @@ def test_curves_of_a_workspace_follow_from_weights_and_tokens(
         {name: 3000 / tokens[name] for name in ("land", "sea")}
     )
     assert found["most"] == 3
+
+
+def test_runs_from_elsewhere_are_solved_under_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / "tokens.csv").write_text("domain,tokens\nland,10M\nsea,1M\nsky,200k\n")
+    found = curate(
+        "mix", "solve", "--runs", runs_file(tmp_path), "--available", tmp_path / "tokens.csv", "--budget", "8M", "--kind",
+        "log-linear", "--bootstrap", 3, "--output", tmp_path / "solved", "--cap", "sea=0.3",
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    facts = json.loads((tmp_path / "solved/solution.json").read_text())
+    domains = facts["domains"]
+    assert sum(row["solved"] for row in domains.values()) == pytest.approx(1)
+    assert domains["sky"]["natural"] == pytest.approx(200_000 / 11_200_000)
+    assert domains["sky"]["repeats"] == pytest.approx(4)  # of its few tokens as much as four repeats give
+    assert domains["sky"]["binding"] == ["repeats"]
+    assert domains["sea"]["solved"] == pytest.approx(0.3)
+    assert domains["sea"]["binding"] == ["cap"]
+    assert all(row["low"] <= row["solved"] + 1e-6 and row["solved"] <= row["high"] + 1e-6 for row in domains.values())
+    assert facts["method"] == "exact"
+    assert facts["residual"] < 1e-8
+    assert facts["replicates"] == 3
+    assert facts["held_out"]["spearman"] > 0.9
+    verdicts = {name: row["verdict"] for name, row in facts["tasks"].items()}
+    assert verdicts["bits_per_byte/sky"] == "better"
+    assert "KKT residual" in found.stdout
+    assert "at the cap of repeats" in found.stdout
+    assert "log-linear Spearman" in found.stdout
+    weights = json.loads((tmp_path / "solved/weights.json").read_text())
+    assert weights == pytest.approx({name: row["solved"] for name, row in domains.items() if row["solved"]})
+
+
+def test_without_tokens_nothing_is_scarce_and_that_is_said(tmp_path: Path) -> None:
+    given = ["--kind", "ridge", "--bootstrap", 0, "--tasks", "sky", "--output", tmp_path]
+    found = curate("mix", "solve", "--runs", runs_file(tmp_path), *given)
+    assert found.exit_code == 0, found.output
+    assert "tokens are not known: nothing is scarce" in found.stdout
+    assert "the mean of the runs' mixtures stands for them" in found.stdout
+    facts = json.loads((tmp_path / "solution.json").read_text())
+    assert list(facts["tasks"]) == ["bits_per_byte/sky"]
+    assert facts["domains"]["sky"]["solved"] > facts["domains"]["sky"]["natural"]
+    assert all(row["repeats"] is None for row in facts["domains"].values())
+
+
+def test_a_solution_is_explained_with_the_mix_and_without_it(workspace: Path, tmp_path: Path) -> None:
+    solved = workspace / "swarm"
+    given = ["--runs", runs_file(tmp_path), "--kind", "ridge", "--bootstrap", 0, "--budget", "4k", "--output", solved]
+    assert curate("mix", "buckets", "-w", workspace, *SETTINGS).exit_code == 0
+    found = curate("mix", "solve", "-w", workspace, *given)
+    assert found.exit_code == 0, found.output
+    counted = json.loads((workspace / "mix/buckets.json").read_text())["buckets"]
+    facts = json.loads((solved / "solution.json").read_text())
+    assert {name: row["available"] for name, row in facts["domains"].items()} == {
+        name: row["tokens"] for name, row in counted.items()
+    }
+    before = curate("mix", "explain", "-w", workspace)
+    assert "next: curate mix --workspace" in before.stdout
+    mixed = curate("mix", "-w", workspace, "--budget", "4k", "--weights", solved / "weights.json", *SETTINGS)
+    assert mixed.exit_code == 0, mixed.output
+    after = curate("mix", "explain", "-w", workspace).stdout
+    assert "bits_per_byte/sky" in after
+    assert "not of the budget" not in after
+    curate("mix", "-w", workspace, "--budget", "2k", "--set", "mix.weights=null", *SETTINGS)
+    other = curate("mix", "explain", "-w", workspace).stdout
+    assert "the mix is not of the solved weights" in other
+    assert "solved for 4,000 tokens, the mix has 2,000" in other
+
+
+def test_tasks_of_runs_from_elsewhere_are_studied(tmp_path: Path) -> None:
+    found = curate("mix", "tasks", "--runs", runs_file(tmp_path))
+    assert found.exit_code == 0, found.output
+    assert "tasks carry signal" in found.stdout

