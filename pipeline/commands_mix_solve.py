@@ -147,7 +147,8 @@ def read(swarm: Workspace | None, options: dict[str, Any]) -> Runs:
     if options["runs_file"]:
         return read_runs(options["runs_file"], options["losses"])
     assert swarm is not None
-    return read_runs(swarm.path(RESULTS))
+    with swarm.open(RESULTS) as stream:  # wherever the workspace lies
+        return read_runs(stream)
 
 
 def first_measure(runs: Runs) -> str:

@@ -12,7 +12,7 @@ from curate.report.charts import TOP, _Plot, _with_note, nice_ticks
 from curate.report.words import measured
 
 WIDTH, LEFT, STEP, BOTTOM = 480, 172, 20, 40
-LONGEST = 27
+LONGEST = 22
 """Characters of a name that fit beside its row; the whole name stands in the row's tooltip."""
 
 

@@ -184,7 +184,7 @@ def test_parquet_holds_the_columns_that_documents_have_also_where_a_group_of_sha
 ) -> None:
     monkeypatch.setattr(stage, "GROUP_BYTES", 1)
     place = Workspace(tmp_path)
-    shards = put(place, documents(), 2, (SCORED, DOCUMENT))
+    shards = put(place, documents(), 2, (SCORED, DOCUMENT, DOCUMENT, DOCUMENT))
     config = MixConfig.model_validate(SMALL | {"by": ["language"], "export": ["parquet"]})
     run_stage(STAGE, config, shards, place, 7)
     for name in place.list("mix/exports/parquet"):

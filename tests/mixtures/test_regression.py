@@ -202,7 +202,7 @@ def test_what_is_no_model_is_an_error(text: str) -> None:
         (WEIGHTS * 2, LOSSES, {}, "sum to 2"),
         (WEIGHTS - 0.2, LOSSES, {}, "negative"),
         (WEIGHTS * np.nan, LOSSES, {}, "finite"),
-        (WEIGHTS, np.where(LOSSES > LOSSES.min(), LOSSES, np.inf), {}, "infinite"),
+        (WEIGHTS, np.where(LOSSES.min() < LOSSES, LOSSES, np.inf), {}, "infinite"),
         (WEIGHTS, LOSSES, {"domains": ["a", "b"]}, "2 names of domains for 4"),
         (WEIGHTS, LOSSES, {"tasks": ["a", "a"]}, "two tasks are called 'a'"),
         (WEIGHTS, LOSSES, {"validate": False}, "chooses by cross-validation"),

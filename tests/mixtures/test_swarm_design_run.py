@@ -183,7 +183,7 @@ def test_the_table_holds_every_run_with_its_losses_by_domain(
     runs = read_runs(own.path(RESULTS))
     assert runs.domains == ("land", "sea", "sky")
     assert runs.kinds == design.kinds
-    np.testing.assert_array_equal(runs.weights, design.weights)
+    np.testing.assert_allclose(runs.weights, design.weights, rtol=1e-14)
     table = table_of(own)
     assert {"loss/land", "bits_per_byte/sky"} <= set(table.column_names)
     assert table.column("tokens").to_pylist() == [6 * 4 * 32] * 6
