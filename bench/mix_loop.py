@@ -46,7 +46,7 @@ PROXY = "size: tiny, layers: 2, width: 64, heads: 2, ffn: 192, lr: 0.01"
 LARGER = "size: tiny, lr: 0.01"
 SETS: dict[str, dict[str, Any]] = {
     "corpus": {"by": "source", "proxy_tokens": 400_000},
-    "topics": {"by": "topic", "proxy_tokens": 400_000},
+    "topics": {"by": "topic", "proxy_tokens": 250_000},
 }
 
 

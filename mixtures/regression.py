@@ -142,8 +142,9 @@ def fit(
     """Fits mixtures (runs, domains) to losses (runs,) or (runs, tasks), less is better, one fit a task.
 
     A loss that is NaN was not measured: the run is left out for that task. `kind` "auto" takes the kind that ranks runs left
-    out best by cross-validation (`validation.compare`; trees only where LightGBM is installed). Any other kind is
-    cross-validated too, for the report, unless `validate` is False. The same seed gives the same model.
+    out best by cross-validation (`validation.compare`; trees only where LightGBM is installed, and not where they would take
+    hours: `trees.TOO_LARGE`). Any other kind is cross-validated too, for the report, unless `validate` is False. The same
+    seed gives the same model.
 
     Raises UsageError for shapes that do not match, shares that are negative or do not sum to 1 (within ROUNDING), losses that
     are infinite, fewer than LEAST_RUNS runs of a task, and unknown kinds; CurateError for trees without LightGBM.
@@ -156,10 +157,8 @@ def fit(
     domains = _names(domains, mixtures.shape[1], "domain")
     tasks = _names(tasks, measured.shape[1], "task")
     _check_tasks(measured, tasks)
-    asked = tuple(KINDS) if kind == "auto" else (kind,)
-    left_out = {}
-    if kind == "auto" and not trees.available():
-        asked, left_out = tuple(name for name in asked if name != "trees"), {"trees": trees.MISSING}
+    left_out = _left_out(mixtures.size * measured.shape[1]) if kind == "auto" else {}
+    asked = [name for name in KINDS if name not in left_out] if kind == "auto" else [kind]
     if validate:
         predicted = {name: left_out_predictions(mixtures, measured, KINDS[name], seed) for name in asked}
         report = compare(measured, predicted, tasks, left_out, seed)
@@ -217,6 +216,17 @@ def _read(kind: object, given: Mapping[str, Any], weights: Floats, losses: Float
     if not isinstance(kind, str) or kind not in readers:
         raise UsageError(f"model: no kind of regression is called {kind!r}{nearest(str(kind), tuple(KINDS))}")
     return readers[kind]()
+
+
+def _left_out(size: int) -> dict[str, str]:
+    """Kinds that take no part in the choice, and why; `size`: runs x domains x tasks."""
+    if not trees.available():
+        return {"trees": trees.MISSING}
+    if size > trees.TOO_LARGE:
+        return {
+            "trees": f"slow with so many runs, domains and tasks ({size:,} > {trees.TOO_LARGE:,}): ask for kind='trees'"
+        }
+    return {}
 
 
 def _checked_runs(weights: npt.ArrayLike, losses: npt.ArrayLike) -> tuple[Floats, Floats, bool]:

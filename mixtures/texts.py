@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.mixtures.config import MixConfig
-from curate.mixtures.decide import FILE, ROUTE
+from curate.mixtures.decide import FILE, read_routes
 from curate.mixtures.rows import TEXT, WANTED, JsonLines, text_schema
 from curate.mixtures.tokenizer import DocumentTokenizer
 from curate.pipeline.documents import BATCH_BYTES, TableWriter, read_batches, read_schema, with_column
@@ -41,24 +41,22 @@ def scatter(context: Context) -> Counts:
     """Lays the copies of the documents of a group of shards by output file."""
     started = time.perf_counter()
     docs, first = context.task.inputs["docs"], context.task.params["first"]
-    starts = np.frombuffer(context.read(context.input("starts"), 8 * first, 8 * (len(docs) + 1)), "<u8").astype(int)
     found: set[str] = set()
+    copies = 0
     with context.create("texts") as output, context.create("pieces") as pieces:
         spread = _Spread(output)
-        for file, (begin, end) in zip(docs, pairwise(starts.tolist()), strict=True):
-            place, size = begin * ROUTE.itemsize, (end - begin) * ROUTE.itemsize
+        for file, routes in zip(docs, read_routes(context, first, len(docs)), strict=True):
             with context.open(file) as stream:
                 columns = [name for name in WANTED if name in read_schema(stream).names]
                 found.update(columns)
-                if size:
-                    routes = np.frombuffer(context.read(context.input("routes"), place, size), ROUTE)
+                if len(routes):
                     stream.seek(0)
                     _lay(context, spread, read_batches(stream, columns), routes)
+                    copies += len(routes)
         spread.flush()
         schema = PIECES.with_metadata({"columns": json.dumps(sorted(found))})
         with TableWriter(pieces, schema) as table:
             table.write_rows(spread.pieces)
-    copies = int(starts[-1] - starts[0])
     counts = Counts(records=copies, kept=copies)
     counts.seconds["scatter-texts"] = time.perf_counter() - started
     return counts

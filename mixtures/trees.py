@@ -19,6 +19,9 @@ MOST_TREES, RATE, PATIENCE = 1000, 0.01, 3
 """RegMix's settings: LGBMRegressor(n_estimators=1000, learning_rate=.01), stopped after 3 rounds without a gain."""
 HELD_OUT = 0.2
 """Part of the runs that decides when to stop; then the trees are grown again, as many, on all runs."""
+TOO_LARGE = 5_000_000
+"""Runs x domains x tasks from which trees take no part in a choice: they would take hours (1,440 runs of 480 domains: a minute
+a task and fold). They are still fitted where asked for."""
 MISSING = "trees need LightGBM: pip install 'curate-web[mix]'"
 
 

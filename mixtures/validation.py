@@ -85,9 +85,9 @@ def read_report(given: Any) -> Report:
         raise UsageError(f"model: its report is damaged ({error}): fit again") from None
 
 
-def repeats_for(runs: int) -> int:
-    """How often the runs are cut into folds anew: more often where there are few, since one cut decides more."""
-    return 1 if runs >= 200 else 2
+def repeats_for(runs: int, tasks: int) -> int:
+    """How often the runs are cut into folds: twice where so few losses are measured that one cut would decide too much."""
+    return 1 if runs * tasks >= 500 else 2
 
 
 def left_out_predictions(weights: Floats, losses: Floats, fitter: Fitter, seed: int) -> Floats:
@@ -96,7 +96,7 @@ def left_out_predictions(weights: Floats, losses: Floats, fitter: Fitter, seed: 
     Every choice a kind makes (penalties, length scales, number of trees) is made anew in every fold.
     """
     runs = len(weights)
-    found = np.full((repeats_for(runs), *losses.shape), np.nan)
+    found = np.full((repeats_for(*losses.shape), *losses.shape), np.nan)
     for repeat in range(len(found)):
         fold = np.random.default_rng([seed, repeat]).permutation(runs) % FOLDS
         for number in range(FOLDS):
@@ -132,7 +132,7 @@ def compare(
             near[name] = error
     chosen = next((name for name in PREFERRED if name in near), best)
     return Report(
-        chosen, _why(chosen, best, kinds, near), len(losses), FOLDS, repeats_for(len(losses)), kinds, dict(left_out)
+        chosen, _why(chosen, best, kinds, near), len(losses), FOLDS, repeats_for(*losses.shape), kinds, dict(left_out)
     )  # fmt: skip
 
 

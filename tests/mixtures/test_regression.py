@@ -164,7 +164,9 @@ def test_damaged_json_is_an_error_that_says_so(data: st.DataObject) -> None:
         + [("report", key) for key in kept["report"]]
     )
     place = data.draw(st.sampled_from(places))
-    junk = st.sampled_from([None, "x", -1, 1e400, [], {}, [[]], [["x"]], [None], [1e308, "y"], {"a": 1}])
+    junk: st.SearchStrategy[Any] = st.sampled_from(
+        [None, "x", -1, 1e400, [], {}, [[]], [["x"]], [None], [1e308, "y"], {"a": 1}]
+    )
     holder: Any = kept
     for key in place[:-1]:
         holder = holder[key]
@@ -230,6 +232,14 @@ def test_without_lightgbm_trees_are_left_out_of_the_choice_and_asking_for_them_s
     assert any("trees" in line and "left out" in line for line in model.report.lines())
     with pytest.raises(CurateError, match=r"curate-web\[mix\]"):
         fit(WEIGHTS, LOSSES[:, 0], "trees")
+
+
+def test_trees_are_left_out_of_a_choice_that_would_take_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "available", lambda: True)
+    monkeypatch.setattr(trees, "TOO_LARGE", WEIGHTS.size - 1)
+    monkeypatch.delitem(regression.KINDS, "log-linear")  # for speed
+    report = fit(WEIGHTS, LOSSES[:, 0]).report
+    assert "trees" not in report.kinds and "ask for kind='trees'" in report.left_out["trees"]
 
 
 def test_the_same_seed_gives_the_same_model() -> None:

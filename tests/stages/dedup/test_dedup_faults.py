@@ -148,7 +148,7 @@ def test_a_worker_killed_in_each_step_changes_no_byte_nor_does_the_number_of_the
     steps = ["signatures", "bands", "edges", "components", "remove"]
     address = ["--address", request.getfixturevalue("ray_address")] if engine == "ray" else []
     options = ["--engine", engine, *address, "--workers", str(workers), "--kill-in", *steps]
-    code, _, err = faults.run([str(faults.TESTS / "dying_dedup.py"), str(tmp_path / "killed"), *options])
+    code, _, err = faults.run([str(faults.TESTS / "dying_stage.py"), "dedup", str(tmp_path / "killed"), *options])
     assert code == 0, err
     assert {path.name for path in (tmp_path / "killed").glob("killed-*")} == {f"killed-{step}" for step in steps}
     folders = ("dedup/docs", "dedup/ledger")
