@@ -8,7 +8,7 @@ DEMO ?= demo
 DATA ?= $(or $(CURATE_DATA),../shared/data)
 CURATE := $(BIN)/curate
 
-.PHONY: demo bench bench-extract bench-filter bench-dedup bench-classify bench-pretrain bench-gpu bench-learns bench-swarm test test-all check lint types imports format setup clean help
+.PHONY: demo bench bench-extract bench-filter bench-dedup bench-classify bench-pretrain bench-gpu bench-learns bench-swarm bench-mix bench-mix-loop test test-all check lint types imports format setup clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -86,6 +86,15 @@ bench-learns: $(VENV)/.dev ## validation by domain while a tiny model learns, Ad
 
 bench-swarm: $(VENV)/.dev ## runs an hour of a swarm against a process a run (GPU=1: the proxies on a GPU, PROCESSES=2, GRAPHS=1)
 	$(BIN)/python bench/swarm.py $(if $(GPU),--gpu) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(GRAPHS),--graphs)
+
+bench-mix: $(VENV)/.dev ## mixtures: regressions on RegMix's runs, solver, exact budgets, 1B tokens materialised (DATA=archives)
+	$(BIN)/python bench/mix_regression.py "$(DATA)"
+	$(BIN)/python bench/mix_solver.py
+	$(BIN)/python bench/mix_budget.py
+	$(BIN)/python bench/mix_scale.py
+
+bench-mix-loop: $(VENV)/.dev ## swarm, fit, solve, then the solved mix beside the natural one at a larger size (DATA=archives: 1.5 hours of 2 cores)
+	$(BIN)/python bench/mix_loop.py "$(DATA)"
 
 clean: ## removes the demo and caches, not .venv
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

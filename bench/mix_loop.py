@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of corpus.tar.xz and topics.tar.xz")
     parser.add_argument("--work", type=Path, default=Path("build/mix-loop"), help="what is made on the way")
     parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=sorted(SETS))
-    parser.add_argument("--tokens", type=int, default=2_000_000, help="of the larger runs [2,000,000]")
+    parser.add_argument("--tokens", type=int, default=1_000_000, help="of the larger runs [1,000,000]")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()

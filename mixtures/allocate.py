@@ -20,7 +20,7 @@ from curate.pipeline.errors import UsageError, nearest
 Ints = npt.NDArray[np.int64]
 _BLOCK = 1 << 20
 SLACK = 1e-6
-"""Share of the budget by which weights may pass a cap: what solvers of mixtures are exact to."""
+"""Share of the budget by which a weight may pass its cap: what solvers of mixtures are exact to."""
 
 
 NOT_DRAWN = -1
@@ -86,7 +86,10 @@ def targets(
         wanted[index] += 1
     room = [max_repeats * size - want for size, want in zip(sizes, wanted, strict=True)]
     excess = -sum(value for value in room if value < 0)
-    if excess > max(len(names), SLACK * budget) or excess > sum(value for value in room if value > 0):
+    over = max((value - max_repeats * size for value, size in zip(exact, sizes, strict=True)), default=Fraction(0))
+    if over > SLACK * budget or excess > sum(
+        value for value, share in zip(room, shares, strict=True) if value > 0 < share
+    ):
         raise UsageError(_too_small(names, sizes, shares, wanted, budget, max_repeats))
     for index, value in enumerate(room):
         wanted[index] += min(value, 0)

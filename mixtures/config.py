@@ -163,6 +163,10 @@ class MixConfig(Strict):
                 raise ValueError(f"bins: {name!r} is not among the columns of `by` ({', '.join(self.by)})")
             if not edges or not all(math.isfinite(edge) for edge in edges) or any(a >= b for a, b in pairwise(edges)):
                 raise ValueError(f"bins: the edges of {name!r} must be finite and rise: {edges}")
+            if len({f"{edge:g}" for edge in edges}) < len(edges):  # as bins are named
+                raise ValueError(
+                    f"bins: edges of {name!r} are the same in six digits, of which bins are named: {edges}"
+                )
         return self
 
 

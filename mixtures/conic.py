@@ -4,7 +4,9 @@
     such that   (slope_i·p, 1, t_i) in K,  (-s_j, p_j, prior_j) in K,  sum p = 1,  lower <= p <= upper
 
 with K = {(x, y, z): y exp(x / y) <= z}. The exponents are taken relative to a centre, so that t_i is about 1 where the
-solution lies. An interior-point method leaves an error of about 1e-8; `polish` removes it where it can.
+solution lies. An interior-point method leaves an error of about 1e-8; `polish` removes it where it can. Where slopes are so
+steep that numbers of 1e10 stand beside those of the solution, it is approached in regions in which no exponential changes
+by more than a factor of e^3.
 """
 
 from __future__ import annotations
@@ -23,8 +25,11 @@ from curate.mixtures.objective import SMALLEST, Certificate, Problem, certify, l
 
 TOLERANCE = 1e-10
 _GOOD = 1e-8
-"""A gap, as a share of the objective, from which on another centre is tried."""
-_CENTRES = 5
+"""A gap, as a share of the objective, from which on more is tried."""
+_REACH, _REGIONS = 3.0, 100
+"""How far exponents may move in a region, and regions at most."""
+_PROGRESS = 1e-9
+"""Less than this, as a share of the objective, is no progress from one region to the next."""
 _FAR = 50.0
 _SMALL = 1e-7
 _NEAR = 1e-4
@@ -36,20 +41,35 @@ _LARGEST = 1500
 
 
 def minimise(form: Convex, problem: Problem) -> tuple[Floats, Certificate]:
-    """The mixture that solves a convex problem, exactly within the polytope, and its certificate."""
-    centre = problem.polytope.project(problem.prior)
-    best: tuple[Floats, Certificate] | None = None
-    for attempt in range(_CENTRES):
-        mixture, tasks = _solve(form, problem, centre)
-        mixture, certificate = polish(form, problem, mixture, tasks)
-        if best is None or certificate.gap < best[1].gap:
-            best = mixture, certificate
-        value = float(problem.value(best[0], form.predict(best[0])))
-        if best[1].gap <= _GOOD * max(1.0, abs(value)):
+    """The mixture that solves a convex problem, exactly within the polytope, and its certificate.
+
+    Its `gap` is that of the best attempt: it may be large where predictions are astronomical (`solver.solve` says so).
+    """
+    start = problem.polytope.project(problem.prior)
+    best = polish(form, problem, *_solve(form, problem, start))
+    if not form.exponential or _good(form, problem, best):
+        return best
+    best = _better(best, polish(form, problem, *_solve(form, problem, _lowest(form, problem))))
+    centre = min(best[0], start, key=lambda mixture: float(problem.value(mixture, form.predict(mixture))))
+    for _ in range(_REGIONS):
+        if _good(form, problem, best):
             break
-        centre = _lowest(form, problem) if not attempt and form.exponential else best[0] if attempt == 2 else mixture
-    assert best is not None
+        found = polish(form, problem, *_solve(form, problem, centre, _REACH))
+        best = _better(best, found)
+        before, value = (float(problem.value(mixture, form.predict(mixture))) for mixture in (centre, found[0]))
+        if not value < before - _PROGRESS * max(1.0, abs(value)):
+            break
+        centre = found[0]
     return best
+
+
+def _better(one: tuple[Floats, Certificate], other: tuple[Floats, Certificate]) -> tuple[Floats, Certificate]:
+    return other if other[1].gap < one[1].gap or np.isnan(one[1].gap) else one
+
+
+def _good(form: Convex, problem: Problem, found: tuple[Floats, Certificate]) -> bool:
+    value = float(problem.value(found[0], form.predict(found[0])))
+    return found[1].gap <= _GOOD * max(1.0, abs(value))
 
 
 def _lowest(form: Convex, problem: Problem) -> Floats:
@@ -61,13 +81,14 @@ def _lowest(form: Convex, problem: Problem) -> Floats:
     return _solve(linear, replace(problem, aggregate="worst", kl=0.0, offset=nothing), centre=problem.prior)[0]
 
 
-def _solve(form: Convex, problem: Problem, centre: Floats) -> tuple[Floats, Floats]:
-    """(mixture, multipliers of the tasks) from Clarabel, brought into the polytope."""
+def _solve(form: Convex, problem: Problem, centre: Floats, reach: float | None = None) -> tuple[Floats, Floats]:
+    """(mixture, multipliers of the tasks) from Clarabel, brought into the polytope; with `reach`, of the mixtures at which no
+    exponent of a task is farther than this from its value at the centre."""
     polytope = problem.polytope
     moving = np.flatnonzero(polytope.upper > polytope.lower)
     if not len(moving):
         return polytope.lower, problem.importance / problem.importance.sum()
-    programme = _Programme.build(form, problem, centre, moving)
+    programme = _Programme.build(form, problem, centre, moving, reach)
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.max_threads = 1  # the same bits on any machine
@@ -82,7 +103,8 @@ def _solve(form: Convex, problem: Problem, centre: Floats) -> tuple[Floats, Floa
     if problem.aggregate == "mean":
         return polytope.project(mixture), problem.importance
     tasks = np.zeros(len(problem.importance))
-    tasks[programme.tasks] = np.maximum(np.nan_to_num(np.asarray(found.z)[programme.worst], nan=0.0), 0.0)
+    multipliers = np.nan_to_num(np.asarray(found.z)[programme.worst], nan=0.0) / programme.units
+    tasks[programme.tasks] = np.maximum(multipliers, 0.0)
     return polytope.project(mixture), tasks / tasks.sum() if tasks.sum() > 0 else problem.importance / len(
         programme.tasks
     )
@@ -91,7 +113,7 @@ def _solve(form: Convex, problem: Problem, centre: Floats) -> tuple[Floats, Floa
 @dataclass(frozen=True, eq=False)
 class _Programme:
     """minimise cost·x such that right - matrix x lies in the cones. Of x, the first are the shares of the moving domains;
-    `tasks` are those that count, `worst` the rows that bound the worst."""
+    `tasks` are those that count, `worst` the rows that bound the worst, `units` what each of them is divided by."""
 
     cost: Floats
     matrix: sparse.csc_matrix
@@ -99,9 +121,12 @@ class _Programme:
     cones: list[object]
     tasks: npt.NDArray[np.intp]
     worst: slice
+    units: Floats
 
     @staticmethod
-    def build(form: Convex, problem: Problem, centre: Floats, moving: npt.NDArray[np.intp]) -> _Programme:
+    def build(
+        form: Convex, problem: Problem, centre: Floats, moving: npt.NDArray[np.intp], reach: float | None
+    ) -> _Programme:
         polytope = problem.polytope
         tasks = np.flatnonzero(problem.importance > 0)
         slope, count, chosen = form.slope[np.ix_(tasks, moving)], len(moving), len(tasks)
@@ -112,6 +137,9 @@ class _Programme:
         width = first_kl + (count if problem.kl else 0) + worst
         height = form.scale[tasks] * np.exp(form.slope[tasks] @ centre) if form.exponential else np.ones(chosen)
         unit = max(1.0, float(height.max()))  # of the objective: slopes of 50 make numbers of 1e20
+        if worst and reach:  # a task may be high, and far from the worst as it was higher still
+            unit = max(1.0, abs(float(problem.aggregated(form.predict(centre)))))
+        units = np.maximum(height, unit)
         cost = np.zeros(width)
         cost[first_kl : first_kl + count] = problem.kl / unit
         if worst:
@@ -125,10 +153,15 @@ class _Programme:
         )
         bounded = len(np.concatenate(right))
         if worst:
-            values = _place(sparse.diags(height / unit), count, width) if curved else _place(slope, 0, width)
-            rows.append(values - _place(np.ones((chosen, 1)), width - 1, width))
-            right.append((problem.offset - form.constant)[tasks] / unit - (0.0 if curved else fixed))
-        cones: list[object] = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(bounded - 1 + worst * chosen)]
+            values = _place(sparse.diags(height / units), count, width) if curved else _place(slope, 0, width)
+            rows.append(values - _place((unit / units)[:, None], width - 1, width))
+            right.append((problem.offset - form.constant)[tasks] / units - (0.0 if curved else fixed))
+        if reach:
+            there = slope @ centre[moving] / reach
+            rows.append(_place(np.vstack([slope, -slope]) / reach, 0, width))
+            right.append(np.concatenate([there, -there]) + 1.0)
+        linear = len(np.concatenate(right)) - 1
+        cones: list[object] = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(linear)]
         cones += [clarabel.ExponentialConeT()] * (curved + (count if problem.kl else 0))
         if curved:
             heights = _place(sparse.identity(chosen), count, width)
@@ -141,7 +174,8 @@ class _Programme:
             rows.append(_interleave(parts))
             right.append(np.stack([np.zeros(count), np.zeros(count), problem.prior[moving]], axis=1).ravel())
         matrix = sparse.vstack(rows, format="csc")
-        return _Programme(cost, matrix, np.concatenate(right), cones, tasks, slice(bounded, bounded + worst * chosen))
+        bounds = slice(bounded, bounded + worst * chosen)
+        return _Programme(cost, matrix, np.concatenate(right), cones, tasks, bounds, units)
 
 
 def _linear(lower: Floats, upper: Floats, rest: float, kl: float, width: int) -> tuple[list[Any], list[Floats]]:
@@ -226,6 +260,10 @@ def _newton(form: Convex, problem: Problem, mixture: Floats, certificate: Certif
         right[count + 1 : -1] = top - predicted[active]
         right[-1] = tasks[active].sum() - 1.0
     moved = _least(system, right)
+    if not kl:  # as far as the shares go: clipped ones would leave the tasks that hold
+        room = np.where(moved[:count] > 0, polytope.upper[free] - start[free], start[free] - polytope.lower[free])
+        far = np.abs(moved[:count]) > room
+        moved *= float((room[far] / np.abs(moved[:count][far])).min(initial=1.0))
     step = moved[:count] * root
     start[free] = start[free] * np.exp(np.clip(step / start[free], -50.0, 50.0)) if kl else start[free] + step
     tasks = tasks.copy()

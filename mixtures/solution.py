@@ -184,8 +184,8 @@ def verdict(gain: float, low: float | None, high: float | None, noise: float | N
     """`better`, `worse` or `within noise`; `not known` where there is neither an interval nor the noise of a run.
 
     Beyond noise is a gain whose interval leaves out 0, both as percentiles of the bootstrap and mirrored at the gain (they
-    differ where resampled fits are biased; Davison and Hinkley 1997, 5.2), and that is larger than the difference of two runs of one mixture
-    in 95 % of cases (t distribution: the noise is that of a few `replicates`).
+    differ where resampled fits are biased; Davison and Hinkley 1997, 5.2), and that is larger than the difference of two
+    runs of one mixture in 95 % of cases (t distribution: the noise is that of a few `replicates`).
     """
     if low is None and noise is None:
         return "not known"

@@ -266,7 +266,7 @@ def fetch(
 def clean(workspace: str, dry_run: bool, as_json: bool) -> None:
     """Remove what nothing refers to any more.
 
-    Temporary files of killed runs, and the outputs of inputs that are gone.
+    Temporary files of killed runs, the outputs of inputs that are gone, and what an earlier, larger mix left.
     """
     from curate.pipeline.lock import driver_lock
     from curate.pipeline.status import leftovers

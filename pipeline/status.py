@@ -162,7 +162,7 @@ def running(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def leftovers(workspace: Workspace, stages: Sequence[str]) -> list[str]:
-    """Files that nothing refers to: temporaries of killed workers, and outputs of inputs that are gone.
+    """Files that nothing refers to: temporaries of killed workers, outputs of inputs that are gone, files of a larger mix.
 
     For the holder of the workspace's lock: the temporaries of a run at work would be among them. What a stage has done that
     has not finished stays: its next run goes on with it.
@@ -186,7 +186,23 @@ def leftovers(workspace: Workspace, stages: Sequence[str]) -> list[str]:
             alive = keys if folder == "done" else keys | {item["key"] for item in manifest["failed"]}
             found += [name for name in workspace.list(base.rstrip("/"), ".json") if name[len(base) : -5] not in alive]
         found += _of_earlier_steps(workspace, stage, manifest, keys)
+        found += _of_earlier_mix(workspace) if stage == "mix" else []
     return sorted(set(found))
+
+
+def _of_earlier_mix(workspace: Workspace) -> list[str]:
+    """Token files that `mix/tokens.json` does not name, of a larger mix, and exports that `mix/exports.json` does not."""
+    tokens, exports = (workspace.read_json(f"mix/{name}.json") for name in ("tokens", "exports"))
+    if tokens is None:
+        return []
+    shards = [shard["name"] for part in (tokens, tokens["validation"]) for shard in part["shards"]]
+    named = {f"mix/{name}{suffix}" for name in shards for suffix in (".bin", ".idx.parquet")}
+    for parts in (exports or {"formats": {}})["formats"].values():
+        for part in ("train", "validation"):
+            named |= {file["path"] if "path" in file else f"{file['prefix']}.idx" for file in parts[part]["files"]}
+        named |= {f"{parts['folder']}/README.md"} if "folder" in parts else set()
+    folders = ("mix/tokens", "mix/validation", "mix/exports")
+    return [name for folder in folders for name in workspace.list(folder) if name not in named]
 
 
 def _of_earlier_steps(workspace: Workspace, stage: str, manifest: dict[str, Any], keys: set[str]) -> list[str]:

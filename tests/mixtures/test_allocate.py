@@ -211,6 +211,13 @@ def test_one_token_more_than_the_pool_times_the_cap_is_refused() -> None:
         targets(names, sizes, shares, 401, 4)
 
 
+def test_a_small_budget_is_refused_too_and_never_met_by_buckets_without_weight() -> None:
+    names, sizes = ["a", *(f"b{number}" for number in range(20))], [1] + [100] * 20
+    with pytest.raises(UsageError, match=r"Buckets that bind: a \(needs 10, has 1\).* at most 4 tokens are possible"):
+        targets(names, sizes, weigh(names, sizes, {"a": 1}), 10, 4)
+    assert targets(names, sizes, weigh(names, sizes, {"a": 1}), 4, 4) == [4] + [0] * 20
+
+
 def test_weights_a_solver_put_on_the_cap_to_within_rounding_are_accepted() -> None:
     names, sizes = ["a", "b"], [100_000, 10_000_000]
     budget = 1_000_000

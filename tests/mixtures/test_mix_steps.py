@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
+import signal
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import faults
 import pyarrow as pa
 import pytest
 from mix_documents import SMALL, documents, write_shards
@@ -238,3 +241,34 @@ def test_a_document_that_is_not_needed_is_not_read(tmp_path: Path, monkeypatch: 
     run(place, classified(place), {"budget": 2_000, "validation_tokens": 1})
     whole = sum(place.size(name) for name in place.list("mix/steps/tokenize", ".bin"))
     assert 4_000 <= sum(read) < whole / 3
+
+
+FAULTY: dict[str, Any] = {"budget": "30k", "export": ["megatron", "jsonl"], "by": ["language"], "max_repeats": 6}
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
+def test_drivers_and_workers_killed_in_the_shuffle_leave_the_bytes_of_an_undisturbed_run(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    place = Workspace(whole)
+    recipe = Recipe(RecipeHead(), {"mix": MixConfig.model_validate(SMALL | FAULTY)})
+    with open_runner(place, recipe, Inline, open_display(as_json=True, stream=io.StringIO())) as runner:
+        assert not runner.run(STAGE, write_shards(place, documents(120), 3)).failed
+    write_shards(Workspace(killed), documents(120), 3)
+    address = ["--address", request.getfixturevalue("ray_address")] if engine == "ray" else []
+    command = [str(faults.TESTS / "dying_stage.py"), "mix", str(killed), "--config", json.dumps(SMALL | FAULTY)]
+    steps = ["scatter", "gather", "scatter-texts", "texts"]
+    if engine == "local":
+        code, _, err = faults.run([*command, "--workers", "1", "--kill-driver-in", "scatter"])
+        assert code == -signal.SIGKILL and (killed / "killed-scatter").exists(), err
+        steps = ["gather", "texts"]
+    code, _, err = faults.run([*command, "--engine", engine, *address, "--workers", "3", "--kill-in", *steps])
+    assert code == 0, err
+    assert {path.name for path in killed.glob("killed-*")} == {f"killed-{step}" for step in {*steps, "scatter"}}
+
+    def data(folder: Path) -> dict[str, str]:
+        found = faults.fingerprint(folder, ["mix"])
+        return {name: digest for name, digest in found.items() if "/done/" not in name and name != "mix/manifest.json"}
+
+    assert data(killed) == data(whole)
