@@ -40,36 +40,49 @@ _LARGEST = 1500
 """Free domains above which a dense Newton step would cost more than it gives."""
 
 
-def minimise(form: Convex, problem: Problem) -> tuple[Floats, Certificate]:
+Found = tuple[Floats, Certificate]
+
+
+def minimise(form: Convex, problem: Problem) -> Found:
     """The mixture that solves a convex problem, exactly within the polytope, and its certificate.
 
-    Its `gap` is that of the best attempt: it may be large where predictions are astronomical (`solver.solve` says so).
+    Where no attempt has a small `gap` (predictions are astronomical), the best mixture met, never worse than the natural one
+    brought within the bounds: `solver.solve` says so.
     """
     start = problem.polytope.project(problem.prior)
-    best = polish(form, problem, *_solve(form, problem, start))
-    if not form.exponential or _good(form, problem, best):
-        return best
-    best = _better(best, polish(form, problem, *_solve(form, problem, _lowest(form, problem))))
-    centre = min(best[0], start, key=lambda mixture: float(problem.value(mixture, form.predict(mixture))))
+    tried = [polish(form, problem, *_solve(form, problem, start))]
+    if not form.exponential or _good(form, problem, tried[0]):
+        return tried[0]
+    tried.append(polish(form, problem, *_solve(form, problem, _lowest(form, problem))))
+    tasks = tried[0][1].tasks
+    tried.append((start, certify(problem, start, tasks, form.predict(start), form.gradient(start))))
+    centre = _best(form, problem, tried)[0]
     for _ in range(_REGIONS):
-        if _good(form, problem, best):
+        if any(_good(form, problem, found) for found in tried[1:]):
             break
-        found = polish(form, problem, *_solve(form, problem, centre, _REACH))
-        best = _better(best, found)
-        before, value = (float(problem.value(mixture, form.predict(mixture))) for mixture in (centre, found[0]))
+        tried.append(polish(form, problem, *_solve(form, problem, centre, _REACH)))
+        before, value = (_value(form, problem, mixture) for mixture in (centre, tried[-1][0]))
         if not value < before - _PROGRESS * max(1.0, abs(value)):
             break
-        centre = found[0]
-    return best
+        centre = tried[-1][0]
+    return _best(form, problem, tried)
 
 
-def _better(one: tuple[Floats, Certificate], other: tuple[Floats, Certificate]) -> tuple[Floats, Certificate]:
-    return other if other[1].gap < one[1].gap or np.isnan(one[1].gap) else one
+def _value(form: Convex, problem: Problem, mixture: Floats) -> float:
+    value = float(problem.value(mixture, form.predict(mixture)))
+    return value if value == value else np.inf
 
 
-def _good(form: Convex, problem: Problem, found: tuple[Floats, Certificate]) -> bool:
-    value = float(problem.value(found[0], form.predict(found[0])))
-    return found[1].gap <= _GOOD * max(1.0, abs(value))
+def _good(form: Convex, problem: Problem, found: Found) -> bool:
+    return found[1].gap <= _GOOD * max(1.0, abs(_value(form, problem, found[0])))
+
+
+def _best(form: Convex, problem: Problem, tried: list[Found]) -> Found:
+    """That of the lowest objective; of equal ones, that of the smallest gap."""
+    values = [_value(form, problem, mixture) for mixture, _ in tried]
+    most = min(values) + _GOOD * max(1.0, abs(min(values)))
+    equal = [found for found, value in zip(tried, values, strict=True) if value <= most]
+    return min(equal, key=lambda found: found[1].gap if found[1].gap == found[1].gap else np.inf)
 
 
 def _lowest(form: Convex, problem: Problem) -> Floats:

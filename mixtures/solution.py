@@ -16,7 +16,7 @@ from curate.pipeline.errors import UsageError, nearest
 if TYPE_CHECKING:
     from curate.mixtures.regression import Model
     from curate.mixtures.runs import Runs
-    from curate.mixtures.solver import Solution
+    from curate.mixtures.solver import Intervals, Solution
 
 Floats = npt.NDArray[np.float64]
 LEAST_DRAWN = 10
@@ -129,6 +129,8 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
         "kl": question.kl, "aggregate": question.aggregate, "bootstrap": question.bootstrap, "seed": question.seed,
         "runs": len(runs.names), "replicates": sum(kind == "replicate" for kind in runs.kinds),
         "kind": model.kind, "method": answer.method, "objective": answer.objective, "residual": answer.residual,
+        "gap": answer.certificate.gap if answer.certificate is not None and answer.method == "exact" else None,
+        "warnings": [*answer.warnings, *_uncertain(bounds)],
         "frozen": None if ground.frozen is None else {"name": ground.frozen[0], "weights": dict(ground.frozen[1])},
         "domains": domains,
         "tasks": _tasks(runs, answer, bounds),
@@ -140,7 +142,16 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
     return facts, {name: weight for name, weight in weights.items() if weight > 0}
 
 
-def _domains(ground: Ground, answer: Solution, bounds: Any, question: Question) -> dict[str, Any]:
+def _uncertain(bounds: Intervals | None) -> list[str]:
+    if bounds is None or not bounds.uncertain:
+        return []
+    return [
+        f"of {bounds.samples} resamples of the runs {bounds.uncertain} could not be solved to a proof: "
+        "the intervals of the shares are rough"
+    ]
+
+
+def _domains(ground: Ground, answer: Solution, bounds: Intervals | None, question: Question) -> dict[str, Any]:
     """By domain: natural and solved share with its interval, tokens, repeats, and what binds."""
     binding: dict[str, list[Any]] = {}
     for item in answer.binding:
@@ -160,7 +171,7 @@ def _domains(ground: Ground, answer: Solution, bounds: Any, question: Question) 
     return found
 
 
-def _tasks(runs: Runs, answer: Solution, bounds: Any) -> dict[str, Any]:
+def _tasks(runs: Runs, answer: Solution, bounds: Intervals | None) -> dict[str, Any]:
     """By task: the prediction for the natural mixture and for the solved one, and the gain, which is what it falls by.
 
     `verdict`: `better` or `worse` where the interval of the gain is on one side of 0 and two runs would show it against their

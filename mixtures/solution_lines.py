@@ -10,6 +10,8 @@ from curate.pipeline.tables import grid, printable
 
 SHOWN = 40
 """Domains and tasks in a table; `solution.json` has them all."""
+POOR = 0.5
+"""Spearman correlation on runs left out, below which a fit says little."""
 CARRY_OVER = (
     "log-linear is the fit that carries over to larger models best (RegMix's runs, 1M to 1B parameters): for a mix that "
     "trains a much larger model, compare `--kind log-linear` and trust the shares on which both agree"
@@ -30,6 +32,7 @@ def solution_lines(facts: Mapping[str, Any]) -> list[str]:
         *gain_lines(facts),
         "",
         *_proof_lines(facts),
+        *(f"warning: {line}" for line in facts.get("warnings", [])),
         *(f"note: {printable(note)}" for note in facts["notes"]),
     ]
 
@@ -49,6 +52,10 @@ def _fit_lines(facts: Mapping[str, Any]) -> list[str]:
         )
         line += f"tasks is off by {held['rmse']:.4f}"
     lines.append(line)
+    if held is not None and held["spearman"] < POOR:
+        lines.append(
+            "note: it hardly ranks runs that it has not seen: do not trust the shares; train more runs, or longer ones"
+        )
     if facts["kind"] != "log-linear" and not any("log-linear is advised" in line for line in lines):
         lines.append(f"advice: {CARRY_OVER}")
     return lines
@@ -112,6 +119,8 @@ def gain_sentence(facts: Mapping[str, Any]) -> str:
 def _proof_lines(facts: Mapping[str, Any]) -> list[str]:
     if facts["method"] == "exact":
         line = f"solved exactly: objective {facts['objective']:.6f}, KKT residual {facts['residual']:.1e}"
+        if facts.get("gap") is not None:
+            line += f", at most {facts['gap']:.1e} above the lowest there is"
     else:
         line = f"solved by search, for {facts['kind']} is not convex: objective {facts['objective']:.6f}"
     budget = f"{facts['budget']:,} tokens" if facts["budget"] is not None else "a budget that exhausts nothing"

@@ -25,6 +25,8 @@ Numbers = Floats | Mapping[str, float]
 _AT = 1e-6
 """A share is at a bound if it is this near to it, as a share of the bound."""
 _RESAMPLED_CANDIDATES = 5_000
+LARGEST_GAP = 1e-6
+"""A gap, as a share of the objective (of 1 where that is less), above which a solution is said to be uncertain."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Solution:
     method: Literal["exact", "search"]
     certificate: Certificate | None
     """The multipliers, and `gap`: by how much the objective may be above the best there is."""
+    warnings: tuple[str, ...] = ()
+    """What must be known before the mixture is used: an exact solve whose gap is above LARGEST_GAP."""
 
     @property
     def mixture(self) -> dict[str, float]:
@@ -92,6 +96,7 @@ class Solution:
             "price": None if proof is None else proof.price,
             "task_multipliers": None if proof is None else dict(zip(self.tasks, proof.tasks.tolist(), strict=True)),
             "method": self.method,
+            "warnings": list(self.warnings),
         }
 
 
@@ -111,9 +116,16 @@ class Intervals:
     gain: tuple[float, float]
     samples: int
     level: float
+    uncertain: int = 0
+    """Resamples whose solve has a warning."""
 
     def to_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"samples": self.samples, "level": self.level, "gain": list(self.gain)}
+        found: dict[str, Any] = {
+            "samples": self.samples,
+            "level": self.level,
+            "gain": list(self.gain),
+            "uncertain": self.uncertain,
+        }
         for name in ("weights", "predicted", "natural", "gains"):
             low, high = getattr(self, name)
             found[name] = {"low": low.tolist(), "high": high.tolist()}
@@ -181,10 +193,11 @@ def intervals(
         solution = solve(model, prior, available, budget, seed=seed, candidates=candidates, **settings)
     both = np.stack([solution.weights, solution.prior])
     fewer = candidates or _RESAMPLED_CANDIDATES
-    weights, told = [], []
+    weights, told, uncertain = [], [], 0
     for number, resampled in enumerate(model.resample(samples, seed)):
         again = solve(resampled, prior, available, budget, seed=seed + number, candidates=fewer, **settings)
         weights.append(again.weights)
+        uncertain += bool(again.warnings)
         told.append(predictions(resampled, both))
     solved, natural = np.array(told)[:, 0], np.array(told)[:, 1]
     aggregate = settings.get("aggregate", "mean")
@@ -200,6 +213,7 @@ def intervals(
         gain=(float(low), float(high)),
         samples=len(told),
         level=level,
+        uncertain=uncertain,
     )
 
 
@@ -255,6 +269,7 @@ def _solution(
     method: Literal["exact", "search"],
 ) -> Solution:
     predicted = predictions(model, weights)[0]
+    objective = float(problem.value(weights, predicted))
     return Solution(
         domains=model.domains,
         tasks=model.tasks,
@@ -262,12 +277,23 @@ def _solution(
         prior=problem.prior,
         predicted=predicted,
         natural=natural,
-        objective=float(problem.value(weights, predicted)),
+        objective=objective,
         divergence=float(problem.divergence(weights)),
         binding=_binding(problem, weights, certificate),
         residual=certificate.residual if certificate is not None and method == "exact" else None,
         method=method,
         certificate=certificate,
+        warnings=_warnings(objective, certificate) if certificate is not None and method == "exact" else (),
+    )
+
+
+def _warnings(objective: float, certificate: Certificate) -> tuple[str, ...]:
+    if certificate.gap <= LARGEST_GAP * max(1.0, abs(objective)):
+        return ()
+    return (
+        f"this mixture is not proven to be the best: its objective, {objective:.6g}, may be {certificate.gap:.2g} above the "
+        "lowest. The regression predicts losses that differ by many orders of magnitude: look at the runs, ask for another "
+        "kind of regression, or raise kl",
     )
 
 

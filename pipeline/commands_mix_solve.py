@@ -223,5 +223,6 @@ def _next(options: dict[str, Any], folder: str, runs: Runs) -> list[str]:
     workspace = options["workspace"] or "W"
     lines.append(f"next: curate mix --workspace {workspace} --budget {budget} --weights {weights}")
     if options["workspace"]:
-        lines.append(f"also: curate mix explain --workspace {workspace}; curate report --workspace {workspace}")
+        flag = "" if options["swarm"] == "swarm" else f" --swarm {options['swarm']}"
+        lines.append(f"also: curate mix explain --workspace {workspace}{flag}; curate report --workspace {workspace}")
     return lines

@@ -202,7 +202,8 @@ def _of_earlier_mix(workspace: Workspace) -> list[str]:
             named |= {file["path"] if "path" in file else f"{file['prefix']}.idx" for file in parts[part]["files"]}
         named |= {f"{parts['folder']}/README.md"} if "folder" in parts else set()
     folders = ("mix/tokens", "mix/validation", "mix/exports")
-    return [name for folder in folders for name in workspace.list(folder) if name not in named]
+    ours = (".bin", ".idx", ".parquet", ".jsonl.zst", "README.md")  # what others put there (uploads' caches) is theirs
+    return [name for folder in folders for name in workspace.list(folder) if name not in named and name.endswith(ours)]
 
 
 def _of_earlier_steps(workspace: Workspace, stage: str, manifest: dict[str, Any], keys: set[str]) -> list[str]:

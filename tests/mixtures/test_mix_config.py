@@ -138,6 +138,7 @@ def test_a_wrong_weights_file_is_refused_when_the_recipe_is_loaded(
         {"bins": {"quality": [0.5]}},
         {"by": ["quality"], "bins": {"quality": [0.5, 0.5]}},
         {"by": ["quality"], "bins": {"quality": []}},
+        {"by": ["quality"], "bins": {"quality": [0.12345678, 0.12345679]}},
         {"max_repeats": 0},
         {"validation": 0.9},
         {"tokenizer": {"vocab_size": 256}},
