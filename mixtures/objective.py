@@ -182,7 +182,10 @@ def by_name(what: str, given: object, names: Sequence[str]) -> Floats:
                     f"solve: {what} names {name!r}, which the model does not have{nearest(str(name), tuple(names))}"
                 )
         given = [given.get(name, 0.0) for name in names]
-    values = np.asarray(given, np.float64)
+    try:
+        values = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        raise UsageError(f"solve: {what} is no array of numbers and no mapping of names to numbers") from None
     if values.shape != (len(names),):
         raise UsageError(
             f"solve: {what} has shape {values.shape}, the model has {len(names)}: {', '.join(names[:6])} …"

@@ -127,6 +127,8 @@ def polytope(
 
 def _shares(what: str, given: Mapping[str, float] | None, names: tuple[str, ...], default: float) -> Floats:
     values = np.full(len(names), default)
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"mixture: {what} are a mapping of domain to share")
     for name, share in (given or {}).items():
         if name not in names:
             raise UsageError(f"mixture: {what} names {name!r}, which is no domain{nearest(name, names)}")

@@ -26,13 +26,13 @@ from curate.mixtures.forms import Convex, Floats
 from curate.mixtures.gaussian import fit_gaussian, read_gaussian
 from curate.mixtures.loglinear import fit_loglinear, read_loglinear
 from curate.mixtures.ridge import fit_ridge, read_ridge
-from curate.mixtures.validation import FOLDS, Fitter, Report, compare, left_out_predictions, read_report
+from curate.mixtures.validation import Fitter, Report, compare, left_out_predictions, mixtures_of, read_report
 from curate.pipeline.errors import UsageError, nearest
 
 __all__ = ["KINDS", "LEAST_RUNS", "Convex", "Model", "Report", "check_mixtures", "fit", "model_from_json"]
 
-LEAST_RUNS = 2 * FOLDS
-"""Runs in which a task must have been measured."""
+LEAST_RUNS = 9
+"""Different mixtures for which a task must have been measured: the swarm that is advised for two domains, 3 (m + 1)."""
 ROUNDING = 0.01
 """How far the shares of a run may be from summing to 1 (RegMix's are rounded); they are divided by their sum."""
 KINDS: dict[str, Fitter] = {
@@ -147,7 +147,7 @@ def fit(
     seed gives the same model.
 
     Raises UsageError for shapes that do not match, shares that are negative or do not sum to 1 (within ROUNDING), losses that
-    are infinite, fewer than LEAST_RUNS runs of a task, and unknown kinds; CurateError for trees without LightGBM.
+    are infinite, fewer than LEAST_RUNS mixtures of a task, and unknown kinds; CurateError for trees without LightGBM.
     """
     if kind != "auto" and kind not in KINDS:
         raise UsageError(f"fit: no kind of regression is called {kind!r}{nearest(str(kind), ('auto', *KINDS))}")
@@ -156,7 +156,7 @@ def fit(
     mixtures, measured, single = _checked_runs(weights, losses)
     domains = _names(domains, mixtures.shape[1], "domain")
     tasks = _names(tasks, measured.shape[1], "task")
-    _check_tasks(measured, tasks)
+    _check_tasks(mixtures, measured, tasks)
     left_out = _left_out(mixtures.size * measured.shape[1]) if kind == "auto" else {}
     asked = [name for name in KINDS if name not in left_out] if kind == "auto" else [kind]
     if validate:
@@ -259,13 +259,14 @@ def _checked_runs(weights: npt.ArrayLike, losses: npt.ArrayLike) -> tuple[Floats
     return mixtures / sums[:, None], measured, single
 
 
-def _check_tasks(losses: Floats, tasks: Sequence[str]) -> None:
-    counts = np.isfinite(losses).sum(axis=0)
+def _check_tasks(weights: Floats, losses: Floats, tasks: Sequence[str]) -> None:
+    alike = mixtures_of(weights)
+    counts = np.array([len(np.unique(alike[rows])) for rows in np.isfinite(losses).T])
     few = int(counts.argmin())
     if counts[few] < LEAST_RUNS:
         raise UsageError(
-            f"fit: task {tasks[few]!r} was measured in {counts[few]} runs, {LEAST_RUNS} at least are needed: add runs or leave "
-            "the task out"
+            f"fit: task {tasks[few]!r} was measured for {counts[few]} different mixtures, {LEAST_RUNS} at least are needed: "
+            "add runs or leave the task out"
         )
 
 

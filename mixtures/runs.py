@@ -144,10 +144,10 @@ def read_runs(source: Source, losses: Source | None = None) -> Runs:
             raise UsageError(f"{where}: column kind: {kind!r} is not {' or '.join(KINDS)}")
     seeds = _numbers(columns, ["seed"], names, where)[:, 0] if "seed" in columns else np.zeros(count)
     measured = _numbers(columns, tasks, names, where)
+    measured[[_yes(value) for value in columns.get("diverged", [None] * count)]] = np.nan
     if np.isinf(measured).any():
         run, task = np.argwhere(np.isinf(measured))[0]
         raise UsageError(f"{where}: {tasks[task]} of run {names[run]} is infinite: leave the cell empty")
-    measured[[_yes(value) for value in columns.get("diverged", [None] * count)]] = np.nan
     return Runs(
         tuple(name.removeprefix(_WEIGHT) for name in shares), _shares(_numbers(columns, shares, names, where), names, where),
         tuple(tasks), measured, names, kinds, tuple(int(seed) for seed in np.nan_to_num(seeds).tolist()),

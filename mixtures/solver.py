@@ -246,6 +246,8 @@ def _problem(
         ("max_repeats", max_repeats, "more than 0"),
         ("kl", kl, "0 or more"),
     ):
+        if not isinstance(value, int | float | np.number):
+            raise UsageError(f"solve: {name} is {value!r}: give a number that is {least}")
         if not (math.isfinite(value) and value >= 0 and (value > 0 or name == "kl")):
             raise UsageError(f"solve: {name} is {value}: give a number that is {least}")
     tokens = by_name("available", available, model.domains)

@@ -213,6 +213,23 @@ def replicates_needed(factor: float = NOISE_FACTOR) -> int:
     return freedom + 1
 
 
+def noise_of(runs: Runs) -> list[tuple[float | None, int]]:
+    """By task: the standard deviation of a run, of mixtures trained more than once (None where there are none), and its degrees
+    of freedom."""
+    repeated = runs.where("replicate")
+    groups = _replicates(np.asarray(repeated.weights, np.float64))
+    return [_pooled([column[group] for group in groups]) for column in np.asarray(repeated.losses, np.float64).T]
+
+
+def _pooled(repeated: Sequence[Floats]) -> tuple[float | None, int]:
+    """The standard deviation within groups of losses, those that were not measured (NaN) left out, and its degrees of freedom."""
+    groups = [found for group in repeated if len(found := group[np.isfinite(group)]) > 1]
+    freedom = sum(len(group) - 1 for group in groups)
+    if not freedom:
+        return None, 0
+    return float(np.sqrt(sum(((group - group.mean()) ** 2).sum() for group in groups) / freedom)), freedom
+
+
 def _replicates(weights: Floats) -> list[npt.NDArray[np.intp]]:
     """Rows of mixtures that were trained at least twice, by mixture."""
     if not len(weights):
@@ -227,11 +244,9 @@ def _task(name: str, design: Floats, repeated: list[Floats], aggregate: float | 
     values = design[np.isfinite(design)]
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     mean = float(values.mean()) if len(values) else float("nan")
-    noise = ratio = low = high = p = None
-    groups = [found for group in repeated if len(found := group[np.isfinite(group)]) > 1]
-    freedom = sum(len(group) - 1 for group in groups)
-    if freedom and len(values) > 1:
-        noise = float(np.sqrt(sum(((group - group.mean()) ** 2).sum() for group in groups) / freedom))
+    ratio = low = high = p = None
+    noise, freedom = _pooled(repeated)
+    if noise is not None and len(values) > 1:
         ratio = spread / noise if noise > 0 else (float("inf") if spread > 0 else 0.0)
         tail = (1 - _COVERAGE) / 2
         bounds = np.sqrt(f.ppf([1 - tail, tail], len(values) - 1, freedom))

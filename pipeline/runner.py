@@ -117,7 +117,8 @@ class Runner:
         return self.recipe.head.seed if stage.seeded else 0
 
     def _announce(self, stage: Stage, shards: Sequence[Shard], config: Any) -> None:
-        estimate = int(sum(shard.file.size for shard in shards) * stage.disk)
+        size = sum(shard.file.size for shard in shards)
+        estimate = int(stage.disk(config, size) if callable(stage.disk) else size * stage.disk)
         free = None
         if self.workspace.is_local:
             Path(self.workspace.root).mkdir(parents=True, exist_ok=True)

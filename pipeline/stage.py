@@ -118,7 +118,8 @@ class Stage:
     """A part of the run with a name, a section of the recipe, and folders of its own in the workspace.
 
     `version` is bumped when the code's output for the same input changes. `after` is the stage whose documents it reads
-    (None: it reads the run's input). `disk` is its output per byte of input, for the estimate printed before it starts.
+    (None: it reads the run's input). `disk` is its output per byte of input, for the estimate printed before it starts, or a
+    function (config, bytes of input) that gives its output in bytes.
     """
 
     name: str
@@ -126,7 +127,7 @@ class Stage:
     config: type[Strict]
     steps: tuple[Step, ...]
     after: str | None
-    disk: float = 1.0
+    disk: float | Callable[[Any, int], float] = 1.0
     seeded: bool = False
     """Whether the recipe's seed changes the output; where not, tasks see seed 0 and another seed runs nothing again."""
     check: str = ""

@@ -205,6 +205,23 @@ def test_killed_in_each_step_the_mix_is_the_same(tmp_path: Path, small_pieces: N
     assert mixed(killed) == mixed(whole)
 
 
+def test_the_disk_announced_grows_with_the_budget_up_to_the_cap_and_with_the_exports(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    shards = classified(place)
+
+    def announced(**config: Any) -> int:
+        sink = io.StringIO()
+        recipe = Recipe(RecipeHead(), {"mix": MixConfig.model_validate(SMALL | config)})
+        with open_runner(place, recipe, Inline, open_display(as_json=True, stream=sink)) as runner:
+            runner.run(STAGE, shards, "tokenizer")
+        return int(next(json.loads(line) for line in sink.getvalue().splitlines())["disk_estimate"])
+
+    once, whole = announced(), sum(shard.file.size for shard in shards)
+    assert whole < once < 10 * whole
+    assert announced(budget="1") < once < announced(budget="1B") == announced(budget="2B")
+    assert announced(export=["megatron"]) == once < announced(export=["jsonl"]) < announced(export=["jsonl", "parquet"])
+
+
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups, blocks and reads so small that even a small mix has many of each."""

@@ -82,7 +82,9 @@ def test_a_group_that_is_asked_for_too_much_is_capped_and_said_so() -> None:
     found, said = shares(config(max_repeats=2), pool(), {"math": 9, "news": 1}, 50_000)
     assert float(sum(share for name, share in found.items() if name.startswith("math"))) == pytest.approx(0.8)
     assert any("math" in note and "capped" in note for note in said["notes"])
-    with pytest.raises(UsageError, match=r"too small for a budget of 90,000 tokens.* have 40,000, each at most 2 times"):
+    with pytest.raises(
+        UsageError, match=r"too small for a budget of 90,000 tokens.* have 40,000, each at most 2 times"
+    ):
         shares(config(max_repeats=2), pool(), None, 90_000)
 
 

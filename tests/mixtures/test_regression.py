@@ -69,6 +69,25 @@ def test_no_run_is_predicted_by_a_fit_that_saw_it() -> None:
     assert np.isfinite(predicted).all() and sum(map(len, seen)) == predicted.shape[0] * len(WEIGHTS)
 
 
+def test_runs_of_one_mixture_are_left_out_together() -> None:
+    class Remembers:
+        def __init__(self, weights: Floats) -> None:
+            self.weights = weights
+
+        def predict(self, asked: Floats) -> Floats:
+            assert not {tuple(row) for row in asked} & {tuple(row) for row in self.weights}
+            return np.zeros((len(asked), 2))
+
+    repeated, losses = np.vstack([WEIGHTS, WEIGHTS[[3, 3, 3, 7]]]), np.vstack([LOSSES, LOSSES[:4]])
+    left_out_predictions(repeated, losses, lambda weights, losses, seed: Remembers(weights), 0)  # type: ignore[arg-type, return-value]
+
+
+def test_a_fit_that_ranks_no_better_than_chance_says_so() -> None:
+    noise = np.random.default_rng(3).normal(size=30)
+    assert any(line.startswith("caution: ridge") for line in fit(WEIGHTS, noise, "ridge").report.lines())
+    assert not any(line.startswith("caution") for line in fit(WEIGHTS, LOSSES, "ridge").report.lines())
+
+
 def _compared(**predicted: Floats) -> Report:
     named = {name.replace("_", "-"): values[None, :, None] for name, values in predicted.items()}
     return compare(TRUTH[:, None], named, ["t"], {}, 0)
@@ -199,7 +218,8 @@ def test_what_is_no_model_is_an_error(text: str) -> None:
     ("weights", "losses", "more", "told"),
     [
         (WEIGHTS, LOSSES, {"kind": "gpp"}, "did you mean 'gp'"),
-        (WEIGHTS[:9], LOSSES[:9], {}, "measured in 9 runs, 10 at least"),
+        (WEIGHTS[:8], LOSSES[:8], {}, "measured for 8 different mixtures, 9 at least"),
+        (WEIGHTS[:4].repeat(10, 0), np.arange(40.0), {}, "measured for 4 different mixtures, 9 at least"),
         (WEIGHTS, LOSSES[:20], {}, "have shape"),
         (WEIGHTS * 2, LOSSES, {}, "sum to 2"),
         (WEIGHTS - 0.2, LOSSES, {}, "negative"),

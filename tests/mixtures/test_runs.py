@@ -79,7 +79,7 @@ def test_regmixs_two_files_are_joined_by_index(tmp_path: Path) -> None:
 
 
 def test_a_run_that_diverged_measured_nothing(tmp_path: Path) -> None:
-    (tmp_path / "runs.csv").write_text("diverged,weight/a,loss/a\n17,1,9\n,1,2\nFalse,1,3\n0,1,4\nTrue,1,5\n")
+    (tmp_path / "runs.csv").write_text("diverged,weight/a,loss/a\n17,1,inf\n,1,2\nFalse,1,3\n0,1,4\nTrue,1,5\n")
     losses = read_runs(tmp_path / "runs.csv").losses[:, 0]
     np.testing.assert_array_equal(losses, [np.nan, 2, 3, 4, np.nan])
 

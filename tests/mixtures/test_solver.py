@@ -16,7 +16,7 @@ from curate.mixtures.polytope import Polytope
 from curate.mixtures.solver import Solution, intervals, solve
 from curate.pipeline.errors import UsageError
 
-SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
+SETTINGS = settings(max_examples=40, deadline=None, derandomize=True)
 AGGREGATES = ["mean", "worst", "worst-change"]
 
 
@@ -223,6 +223,9 @@ def test_a_pool_that_is_too_small_says_how_many_tokens_there_are_and_which_caps_
         ({"caps": {"d9": 0.1}}, r"names 'd9'.*did you mean"),
         ({"floors": {"d0": float("nan")}}, "between 0 and 1"),
         ({"kl": -1}, "kl is -1"),
+        ({"kl": "x"}, "kl is 'x': give a number"),
+        ({"task_weights": "t0"}, "no array of numbers"),
+        ({"floors": [0.1, 0, 0]}, "floors are a mapping"),
         ({"max_repeats": 0}, "max_repeats is 0"),
         ({"aggregate": "meen"}, "did you mean 'mean'"),
         ({"task_weights": {"t0": 0, "t1": 0}}, "all task weights are 0"),
