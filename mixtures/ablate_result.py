@@ -26,11 +26,12 @@ from curate.mixtures.ablate import (
 from curate.mixtures.ablate_runs import values
 from curate.mixtures.ablate_texts import HeldText, Side, facts
 from curate.pipeline.errors import CurateError
+from curate.pipeline.tables import grid, printable, printable_lines
 from curate.pipeline.workspace import redact
 from curate.pretrain.config import Training
 
 MOST_BUCKETS = 20
-"""Lines shown of the buckets: those with the most text."""
+"""Lines shown of the buckets: those of the most documents."""
 _UNLIKE_PASSES = 1.5
 _SEEDS = 5
 """With fewer runs a side it is said how little they show."""
@@ -199,42 +200,39 @@ def result_lines(result: Mapping[str, Any]) -> list[str]:
             f"{second} against {first}: {size:,} parameters, {result['tokens']:,} tokens, {runs} seeds",
         ]
         interval = f"difference [{100 * (1 - result['level']):g} % interval]"
-        heads = (first[:16], second[:16], interval, "p (Holm)", "verdict")
+        heads = ("", first, second, interval, "p (Holm)", "verdict")
         for family, unit in (
             (TASKS, "bits per byte of the right answer, less is better"), (ACCURACY, "more is better"),
             (TEXTS, "bits per byte, less is better"), (BUCKETS, "bits per byte of held-out text, less is better"),
         ):  # fmt: skip
             own = [item for item in pair["comparisons"] if item["family"] == family]
             if own:
-                lines += ["", f"{family}: {unit}", _cells("", *heads), *_rows(own)]
+                lines += ["", f"{family}: {unit}", *_table(own, heads)]
         lines += [_summary(pair)]
-    return lines + [f"note: {note}" for note in result["notes"]]
+    return [printable(line) for line in lines] + [f"note: {printable_lines(note)}" for note in result["notes"]]
 
 
-def _rows(own: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    shown = own[:MOST_BUCKETS] if own[0]["family"] == BUCKETS else own
-    for item in shown:
-        sign = "" if item["difference"] < 0 else "+"
-        yield _cells(
+def _table(own: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> list[str]:
+    shown = own
+    if own[0]["family"] == BUCKETS:
+        shown = sorted(own, key=lambda item: -item["items"])[:MOST_BUCKETS]
+    rows = [
+        [
             item["name"],
             _spread(item["first"]),
             _spread(item["second"]),
-            f"{sign}{item['difference']:.4f} [{item['low']:+.4f}, {item['high']:+.4f}]",
+            f"{item['difference']:+.4f} [{item['low']:+.4f}, {item['high']:+.4f}]",
             f"{item['p_holm']:.3f}",
             item["verdict"] + (f" (seen from {item['detectable']:.4f})" if item["verdict"] == WITHIN_NOISE else ""),
-        )
-    if len(own) > len(shown):
-        yield f"… and {len(own) - len(shown)} more in {RESULT}"
+        ]
+        for item in shown
+    ]
+    more = [f"… and {len(own) - len(shown)} more in {RESULT}"] if len(own) > len(shown) else []
+    return grid(heads, rows, left=(0, 5)) + more
 
 
 def _spread(runs: Sequence[float]) -> str:
     return f"{statistics.fmean(runs):.4f}±{statistics.stdev(runs):.4f}"
-
-
-def _cells(name: str, *cells: str) -> str:
-    widths = (16, 16, 30, 8)
-    shown = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False)]
-    return f"{name:<30.64} {' '.join(shown)}  {cells[-1]}"
 
 
 def _summary(pair: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from curate.mixtures.domains import counted, domain_names
 from curate.mixtures.stage import SUMMARY
 from curate.pipeline.errors import CurateError, UsageError
+from curate.pipeline.progress import number_of
 from curate.pipeline.tables import grid, printable
 from curate.pipeline.workspace import Workspace, redact
 
@@ -67,18 +68,21 @@ def _bucket(name: str, values: Mapping[str, Any]) -> Bucket:
 def explain_lines(workspace: Workspace, most: int = 20) -> list[str]:
     """A table for a terminal, a line a bucket, and a line on how the mix ends."""
     buckets = explain(workspace)
-    shown = buckets[:most]
-    width = max([len("bucket"), *(min(len(bucket.name), 40) for bucket in shown)])
-    lines = [f"{'bucket':<{width}}  {'in the pool':>24}  {'in the mix':>24}  repeats"]
-    for bucket in shown:
-        before = f"{bucket.natural_tokens:,} {bucket.natural_share:7.2%}"
-        after = f"{bucket.tokens:,} {bucket.share:7.2%}"
-        cap = "  (at the cap)" if bucket.at_cap else ""
-        lines.append(f"{_printable(bucket.name):<{width}}  {before:>24}  {after:>24}  {bucket.repeats:7.2f}{cap}")
+    rows = [
+        [
+            bucket.name,
+            f"{bucket.natural_tokens:,} {bucket.natural_share:7.2%}",
+            f"{bucket.tokens:,} {bucket.share:7.2%}",
+            f"{bucket.repeats:.2f}",
+            "(at the cap)" if bucket.at_cap else "",
+        ]
+        for bucket in buckets[:most]
+    ]
+    lines = grid(("bucket", "in the pool", "in the mix", "repeats", ""), rows, left=(0, 4))
     if len(buckets) > most:
-        lines.append(f"and {len(buckets) - most} more buckets")
+        lines.append(f"and {number_of(len(buckets) - most, 'more bucket')}")
     summary = workspace.read_json(SUMMARY)
-    notes = [_printable(note, 400) for note in summary.get("notes", [])]
+    notes = [printable(note) for note in summary.get("notes", [])]
     return [*lines, *notes, *_cut_lines(summary.get("cut_document"))]
 
 
@@ -267,10 +271,5 @@ def part_lines(found: Explained, most: int = 40) -> list[str]:
 def _cut_lines(cut: Mapping[str, Any] | None) -> list[str]:
     if not cut:
         return []
-    name = _printable(cut["id"])
+    name = printable(cut["id"])
     return [f"the last document is cut at the budget: {cut['tokens']:,} of {cut['whole']:,} tokens of {name}"]
-
-
-def _printable(name: str, most: int = 40) -> str:
-    """Bucket names and ids come from pages: control characters never reach a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)[:most]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from curate.mixtures.forms import Floats
 from curate.pipeline.errors import UsageError, nearest
+from curate.pipeline.progress import number_of
 
 SLACK = 1e-9
 """How far floors and caps may miss a sum of 1 and still be taken as meant: rounding of what the user wrote."""
@@ -156,7 +157,7 @@ def _too_small(
 ) -> str:
     usable = np.where(absent, 0.0, available)
     if cap.sum() < 1.0 - SLACK:
-        left_out = f" ({int(absent.sum())} domains have no tokens or no prior share)" if absent.any() else ""
+        left_out = f" ({_without(absent)})" if absent.any() else ""
         lowest = ", ".join([names[index] for index in np.argsort(cap, kind="stable") if not absent[index]][:5])
         return f"mixture: the caps sum to {cap.sum():.6g}, less than 1{left_out}: raise some of {lowest}"
     possible = _largest_budget(usable, cap, repeats)
@@ -169,9 +170,13 @@ def _too_small(
         listed = ", ".join(f"{names[index]} (at most {cap[index]:.4g})" for index in binding[:8])
         text += f"; caps that bind: {listed}" + (f" and {len(binding) - 8} more" if len(binding) > 8 else "")
     if absent.any():
-        text += f"; {int(absent.sum())} domains have no tokens or no prior share"
+        text += f"; {_without(absent)}"
     raise_caps = "raise max_repeats" + (" or these caps" if binding else "")
     return f"{text}. At most {possible:,.0f} tokens are possible: lower the budget or {raise_caps}"
+
+
+def _without(absent: npt.NDArray[np.bool_]) -> str:
+    return f"without tokens or a prior share, and left out: {number_of(int(absent.sum()), 'domain')}"
 
 
 def _largest_budget(usable: Floats, cap: Floats, repeats: float) -> int:

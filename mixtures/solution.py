@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 LEAST_DRAWN = 10
-"""Runs with every loss, below which no chart of predictions is made."""
+"""Mixtures of runs with every loss, below which no chart of predictions is made."""
+BEYOND = 0.05
+"""How much more of a domain than any run had, as a share of that, a mixture may have without a warning."""
 LEVEL = 0.95
 """Of intervals, and of what is called more than noise."""
 
@@ -62,7 +64,8 @@ def measured(runs: Runs, measure: str, chosen: Sequence[str] = ()) -> tuple[Runs
     kept = np.flatnonzero(there[rows].sum(axis=0) >= LEAST_RUNS)
     if not len(kept):
         raise UsageError(
-            f"{len(rows)} runs have a {_words(measure)}, {LEAST_RUNS} at least are needed to fit anything to: train more runs"
+            f"{len(rows)} runs have a {_words(measure)}, {LEAST_RUNS} at least are needed to fit anything to: train more "
+            "(`curate mix swarm --runs N`)"
         )
     absent = [name for place, name in enumerate(found.tasks) if place not in kept]
     if absent:
@@ -130,7 +133,7 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
         "runs": len(runs.names), "replicates": sum(kind == "replicate" for kind in runs.kinds),
         "kind": model.kind, "method": answer.method, "objective": answer.objective, "residual": answer.residual,
         "gap": answer.certificate.gap if answer.certificate is not None and answer.method == "exact" else None,
-        "warnings": [*answer.warnings, *_uncertain(bounds)],
+        "warnings": [*answer.warnings, *_uncertain(bounds), *_beyond(runs, answer)],
         "frozen": None if ground.frozen is None else {"name": ground.frozen[0], "weights": dict(ground.frozen[1])},
         "domains": domains,
         "tasks": _tasks(runs, answer, bounds),
@@ -149,6 +152,19 @@ def _uncertain(bounds: Intervals | None) -> list[str]:
         f"of {bounds.samples} resamples of the runs {bounds.uncertain} could not be solved to a proof: "
         "the intervals of the shares are rough"
     ]
+
+
+def _beyond(runs: Runs, answer: Solution) -> list[str]:
+    """What of the mixture no run has tried."""
+    most = runs.weights.max(axis=0)
+    found = []
+    for place in np.flatnonzero(answer.weights > most * (1 + BEYOND)).tolist():
+        name = answer.domains[place]
+        found.append(
+            f"{name} is {answer.weights[place]:.1%} of this mixture, and at most {most[place]:.1%} of any run's: what is "
+            f"predicted there is extrapolated. Train runs with more of it, or keep within them (--cap {name}={most[place]:.3f})"
+        )
+    return found
 
 
 def _domains(ground: Ground, answer: Solution, bounds: Intervals | None, question: Question) -> dict[str, Any]:
@@ -177,50 +193,42 @@ def _tasks(runs: Runs, answer: Solution, bounds: Intervals | None) -> dict[str, 
     `verdict`: `better` or `worse` where the interval of the gain is on one side of 0 and two runs would show it against their
     own noise, else `within noise`; `noise` is the standard deviation of one run, of the replicates.
     """
-    noise = _noise(runs)
-    found = {}
+    from curate.mixtures.tasks import noise_of
+
+    found, noises = {}, noise_of(runs)
     for place, name in enumerate(runs.tasks):
         natural, predicted = float(answer.natural[place]), float(answer.predicted[place])
         low, high = (None, None) if bounds is None else (float(side[place]) for side in bounds.gains)
-        one = None if noise is None else float(noise[place])
+        noise, freedom = noises[place]
         gain = natural - predicted
         found[name] = {
-            "natural": natural, "predicted": predicted, "gain": gain, "low": low, "high": high, "noise": one,
-            "verdict": verdict(gain, low, high, one, sum(kind == "replicate" for kind in runs.kinds)),
+            "natural": natural, "predicted": predicted, "gain": gain, "low": low, "high": high, "noise": noise,
+            "verdict": verdict(gain, low, high, noise, freedom),
         }  # fmt: skip
     return found
 
 
-def verdict(gain: float, low: float | None, high: float | None, noise: float | None, replicates: int = 0) -> str:
+def verdict(gain: float, low: float | None, high: float | None, noise: float | None, freedom: int = 1) -> str:
     """`better`, `worse` or `within noise`; `not known` where there is neither an interval nor the noise of a run.
 
     Beyond noise is a gain whose interval leaves out 0, both as percentiles of the bootstrap and mirrored at the gain (they
     differ where resampled fits are biased; Davison and Hinkley 1997, 5.2), and that is larger than the difference of two
-    runs of one mixture in 95 % of cases (t distribution: the noise is that of a few `replicates`).
+    runs of one mixture in 95 % of cases (t distribution: the noise is that of a few replicates, with `freedom` degrees of it).
     """
     if low is None and noise is None:
         return "not known"
     certain = True
     if low is not None and high is not None:
         certain = min(low, 2 * gain - high) > 0 or max(high, 2 * gain - low) < 0
-    shows = noise is None or abs(gain) > _widest(replicates) * noise
+    shows = noise is None or abs(gain) > _widest(freedom) * noise
     return ("better" if gain > 0 else "worse") if certain and shows else "within noise"
 
 
-def _widest(replicates: int) -> float:
+def _widest(freedom: int) -> float:
     """By how many standard deviations of a run two runs of one mixture differ at most, in LEVEL of cases."""
     from scipy.stats import t
 
-    return float(t.ppf((1 + LEVEL) / 2, max(replicates - 1, 1))) * math.sqrt(2)
-
-
-def _noise(runs: Runs) -> Floats | None:
-    """Standard deviation of a run by task, from the replicates (one mixture, several seeds); None with fewer than two."""
-    rows = [place for place, kind in enumerate(runs.kinds) if kind == "replicate"]
-    if len(rows) < 2:
-        return None
-    spread: Floats = np.nanstd(runs.losses[rows], axis=0, ddof=1)
-    return spread
+    return float(t.ppf((1 + LEVEL) / 2, max(freedom, 1))) * math.sqrt(2)
 
 
 def _held_out(model: Model, runs: Runs, seed: int) -> dict[str, Any]:
@@ -228,10 +236,10 @@ def _held_out(model: Model, runs: Runs, seed: int) -> dict[str, Any]:
     from scipy.stats import spearmanr
 
     from curate.mixtures.regression import KINDS
-    from curate.mixtures.validation import left_out_predictions
+    from curate.mixtures.validation import left_out_predictions, mixtures_of
 
     whole = np.asarray(np.isfinite(model.losses).all(axis=1))
-    if whole.sum() < LEAST_DRAWN:
+    if len(np.unique(mixtures_of(model.weights[whole]))) < LEAST_DRAWN:
         return {}
     mean = model.losses[whole].mean(axis=1)
     predicted = left_out_predictions(model.weights[whole], model.losses[whole], KINDS[model.kind], seed)[0].mean(axis=1)

@@ -16,6 +16,10 @@ CARRY_OVER = (
     "log-linear is the fit that carries over to larger models best (RegMix's runs, 1M to 1B parameters): for a mix that "
     "trains a much larger model, compare `--kind log-linear` and trust the shares on which both agree"
 )
+NARROW = (
+    "intervals come from resampled runs: they know the noise of runs, not what the fit's form misses, and are too narrow where "
+    "runs are few"
+)
 UNITS = {"loss": "nats a token", "bits_per_byte": "bits per byte", "task": "bits per byte of the gold answer"}
 BINDING = {
     "repeats": "at the cap of repeats", "cap": "at its cap", "floor": "at its floor", "zero": "left out",
@@ -32,7 +36,7 @@ def solution_lines(facts: Mapping[str, Any]) -> list[str]:
         *gain_lines(facts),
         "",
         *_proof_lines(facts),
-        *(f"warning: {line}" for line in facts.get("warnings", [])),
+        *(f"warning: {printable(line)}" for line in facts.get("warnings", [])),
         *(f"note: {printable(note)}" for note in facts["notes"]),
     ]
 
@@ -98,7 +102,7 @@ def gain_lines(facts: Mapping[str, Any]) -> list[str]:
     lines = grid(heads, rows, left=(0, 6))
     if len(ranked) > SHOWN:
         lines.append(f"and {number_of(len(ranked) - len(rows), 'more task')} in between")
-    return [*lines, gain_sentence(facts)]
+    return [*lines, gain_sentence(facts), *([NARROW] if facts["bootstrap"] else [])]
 
 
 def gain_sentence(facts: Mapping[str, Any]) -> str:

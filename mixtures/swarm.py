@@ -21,6 +21,7 @@ import numpy as np
 
 from curate.mixtures.domains import counted
 from curate.mixtures.pool import pool_shards
+from curate.mixtures.regression import LEAST_RUNS
 from curate.mixtures.runs import Runs, write_runs
 from curate.mixtures.stage import POOL
 from curate.mixtures.swarm_config import SwarmConfig
@@ -28,15 +29,19 @@ from curate.mixtures.swarm_design import SwarmDesign, by_domain, decide, domain_
 from curate.pipeline.engines import Engine
 from curate.pipeline.errors import CurateError, UsageError
 from curate.pipeline.lock import driver_lock
-from curate.pipeline.progress import Display, duration
+from curate.pipeline.progress import Display, duration, number_of
 from curate.pipeline.recipe import Recipe
 from curate.pipeline.runner import open_runner, raise_if_incomplete
+from curate.pipeline.tables import grid
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.config import PretrainConfig
 from curate.pretrain.tokens import TokenSet
 
 RESULTS = "results.parquet"
 RECIPE = "recipe.yaml"
+
+LITTLE = 2_000
+"""Held-out tokens of a domain, below which its loss is warned of: some pages."""
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -100,7 +105,8 @@ def train_swarm(
     """
     from curate.pretrain.swarm import run_event, run_many, run_names, swarm_configs
 
-    _refuse_unmeasured(swarm, config.proxy.eval_tokens, design)
+    for line in _refuse_unmeasured(swarm, config.proxy.eval_tokens, design):
+        progress({"event": "note", "line": line})
     configs = swarm_configs(config.proxy, design.mixtures(), design.seeds)
     with driver_lock(swarm):
         results = Results(swarm, design, run_names(swarm, configs))
@@ -115,13 +121,13 @@ def train_swarm(
                 left = len(results.missing())
                 seconds = (time.monotonic() - began) / (len(missing) - left) * left
                 told = {"run": design.names[event["number"]], "seconds_left": round(seconds, 1)}
-                event = {name: value for name, value in event.items() if name != "losses"} | told
+                event = event | told
                 event["line"] += f", {duration(seconds)} left" if left else ""
             progress(event)
 
         if cluster is None:
             _hint(progress)
-            run_many(swarm, configs, progress=show)
+            run_many(swarm, configs, progress=show, curves=False)
         elif missing:
             done = len(configs) - len(missing)
             line = f"swarm: {len(configs)} runs, {done} of them done before"
@@ -132,6 +138,7 @@ def train_swarm(
                 if row is None:
                     raise CurateError(f"{results.files[number]} is not in the workspace: can every node reach it?")
                 count = len(configs) - len(results.missing()) + 1
+                row.pop("losses")
                 show(run_event(row, count, len(configs)) | {"number": number})
 
             _on_cluster(swarm, configs, results, cluster, config, progress, finished)
@@ -239,19 +246,22 @@ def _by_measure(name: str) -> tuple[int, str]:
     return ("loss", "bits_per_byte", "task", "accuracy").index(measure), name
 
 
-def measured_tokens(swarm: Workspace) -> dict[str, int]:
-    """Of each domain, how many tokens a validation must read to come upon its first document held out."""
-    reached, found = 0, dict[str, int]()
+def measured_tokens(swarm: Workspace, limit: int) -> tuple[dict[str, int], dict[str, int]]:
+    """By domain: tokens that a validation must read to come upon its first document held out, and how many are of it where
+    validation reads up to about `limit` (`evaluate.Held`)."""
+    reached, needed, read = 0, dict[str, int](), dict[str, int]()
     for batch in TokenSet(swarm, "validation").index(["tokens", "bucket"]):
         for tokens, bucket in zip(batch.column("tokens").to_pylist(), batch.column("bucket").to_pylist(), strict=True):
-            found.setdefault(bucket, reached + 1)
+            needed.setdefault(bucket, reached + 1)
+            if reached < limit:
+                read[bucket] = read.get(bucket, 0) + tokens
             reached += tokens
-    return found
+    return needed, read
 
 
-def _refuse_unmeasured(swarm: Workspace, eval_tokens: int, design: SwarmDesign) -> None:
-    """UsageError where validation reads no document of some domain, naming it."""
-    needed = measured_tokens(swarm)
+def _refuse_unmeasured(swarm: Workspace, eval_tokens: int, design: SwarmDesign) -> list[str]:
+    """Warnings of domains that are measured on LITTLE; UsageError where validation reads no document of some, naming them."""
+    needed, read = measured_tokens(swarm, eval_tokens)
     absent = [name for name in design.buckets if name not in needed]
     if absent:
         raise UsageError(
@@ -262,9 +272,18 @@ def _refuse_unmeasured(swarm: Workspace, eval_tokens: int, design: SwarmDesign) 
     if late:
         raise UsageError(
             f"the first {eval_tokens:,} held-out tokens have none of {listed(late)}, so that the loss there cannot be "
-            f"measured: set swarm.proxy.eval_tokens to {max(needed[name] for name in late):,} at least, or leave these "
+            f"measured: set swarm.proxy.eval_tokens to {max(needed[name] for name in late)} at least, or leave these "
             "domains out with swarm.exclude"
         )
+    little = [f"{name} ({read[name]:,})" for name in design.buckets if read[name] < LITTLE]
+    if not little:
+        return []
+    cut = any(size.held_out > read[name] for name, size in design.buckets.items() if read[name] < LITTLE)
+    more = "swarm.proxy.eval_tokens, or " * cut + "mix.validation or mix.validation_tokens"
+    return [
+        f"warning: few held-out tokens are read of {listed(little)}: the loss there says little, and the mixtures are judged "
+        f"by it as by any other. Set {more} higher, or leave these domains out with swarm.exclude"
+    ]
 
 
 def _pool_recipe(recipe: Recipe, by: list[str], sizes: Mapping[str, int] | None = None) -> Recipe:
@@ -298,16 +317,17 @@ def _run_pool(
 def plan_lines(config: SwarmConfig, design: SwarmDesign, most: int = 20) -> list[str]:
     """The design for a terminal: the domains, the runs, what they come to."""
     runs, tokens = len(design.names), config.run_tokens
-    width = max(len("domain"), *(min(len(name), 40) for name in design.domains))
     low, high = design.weights.min(axis=0), design.weights.max(axis=0)
-    lines = [f"{'domain':<{width}}  {'tokens':>18}  natural  tried"]
-    lines += [
-        f"{_printable(design.domains[place]):<{width}}  {int(design.available[place]):>18,}  "
-        f"{design.prior[place]:7.2%}  {low[place]:.1%} to {high[place]:.1%}"
+    rows = [
+        [
+            design.domains[place], f"{int(design.available[place]):,}", f"{design.prior[place]:.2%}",
+            f"{low[place]:.1%} to {high[place]:.1%}",
+        ]
         for place in np.argsort(-design.prior, kind="stable")[:most]
-    ]
+    ]  # fmt: skip
+    lines = grid(("domain", "tokens", "natural", "tried"), rows, left=(0, 3))
     if len(design.domains) > most:
-        lines.append(f"and {len(design.domains) - most} more domains")
+        lines.append(f"and {number_of(len(design.domains) - most, 'more domain')}")
     copies = design.kinds.count("replicate")
     sparse = "sparse" if design.facts["sparse"] else "dense"
     lines += [
@@ -316,11 +336,11 @@ def plan_lines(config: SwarmConfig, design: SwarmDesign, most: int = 20) -> list
         f"each {config.proxy.size} on {tokens:,} tokens, {runs * tokens:,} in all; pool: "
         f"{sum(pool_sizes(config, design.buckets).values()):,} tokens",
     ]
+    if runs < LEAST_RUNS:
+        lines.append(
+            f"warning: {LEAST_RUNS} runs at least are needed to solve: give --runs {LEAST_RUNS - copies}, or more"
+        )
     return lines
-
-
-def _printable(name: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in name)[:40]
 
 
 def seconds_a_run(swarm: Workspace) -> float | None:

@@ -18,6 +18,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import chi2, f, false_discovery_control, rankdata
 
 from curate.pipeline.errors import UsageError
+from curate.pipeline.tables import grid, printable
 
 if TYPE_CHECKING:
     from curate.mixtures.runs import Runs
@@ -121,15 +122,15 @@ class TaskStudy:
 
     def lines(self) -> list[str]:
         """A table for a terminal: the families, within them the tasks of the clearest signal first."""
-        width = max([len("task"), *(min(len(task.task), 48) for task in self.tasks)])
-        lines = [
-            f"{'task':<{width}}  {'spread':>8}  {'noise':>8}  {'signal/noise (95 %)':>22}  {'p':>8}  with the rest"
-        ]
-        for family in [*self.families, None]:
-            members = [task for task in self.tasks if task.family == family]
-            if members and len(self.families) > 1:
-                lines.append(f"family {_printable(family)}" if family else "in no family: measured by too few runs")
-            lines += [_line(task, width) for task in sorted(members, key=lambda task: -(task.ratio or 0.0))]
+        ranked = sorted(self.tasks, key=lambda task: -(task.ratio or 0.0))
+        groups = [[task for task in ranked if task.family == family] for family in [*self.families, None]]
+        heads = ("task", "spread", "noise", "signal/noise (95 %)", "p", "with the rest")
+        head, *rows = grid(heads, [_cells(task) for group in groups for task in group])
+        lines, left = [head], iter(rows)
+        for family, group in zip([*self.families, None], groups, strict=True):
+            if group and len(self.families) > 1:
+                lines.append(f"family {printable(family)}" if family else "in no family: measured by too few runs")
+            lines += [next(left) for _ in group]
         judged = [task for task in self.tasks if task.signal is not None]
         if judged:
             lines.append(
@@ -222,7 +223,7 @@ def noise_of(runs: Runs) -> list[tuple[float | None, int]]:
 
 
 def _pooled(repeated: Sequence[Floats]) -> tuple[float | None, int]:
-    """The standard deviation within groups of losses, those that were not measured (NaN) left out, and its degrees of freedom."""
+    """The standard deviation within groups of losses, those not measured (NaN) left out, and its degrees of freedom."""
     groups = [found for group in repeated if len(found := group[np.isfinite(group)]) > 1]
     freedom = sum(len(group) - 1 for group in groups)
     if not freedom:
@@ -376,20 +377,15 @@ def _notes(
     return tuple(notes)
 
 
-def _line(task: Task, width: int) -> str:
-    judged = f"{'-':>8}  {'-':>22}  {'-':>8}"
+def _cells(task: Task) -> list[str]:
+    judged = ["-", "-", "-"]
     if task.noise is not None and task.ratio is not None and task.low is not None and task.high is not None:
         ratio = f"{task.ratio:.1f} ({task.low:.1f} to {task.high:.1f}){'*' if task.signal else ' '}"
-        judged = f"{task.noise:8.4f}  {ratio:>22}  {task.p:8.1e}"
+        judged = [f"{task.noise:.4f}", ratio, f"{task.p:.1e}"]
     rest = "-" if task.aggregate is None else f"{task.aggregate:+.2f}"
-    return f"{_printable(task.task):<{width}}  {task.spread:8.4f}  {judged}  {rest}"
+    return [task.task, f"{task.spread:.4f}", *judged, rest]
 
 
 def _finite(value: float) -> float | None:
     """JSON has no infinity."""
     return value if np.isfinite(value) else None
-
-
-def _printable(name: str) -> str:
-    """Names come from files of others: control characters never reach a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)[:48]

@@ -13,6 +13,7 @@ from curate.pipeline.options import (
     guarded,
     json_option,
     recipe_option,
+    repeated,
     say,
     set_option,
     workspace_option,
@@ -66,7 +67,7 @@ def buckets(
     table = counted(place)
     if table is None:
         raise CurateError(f"the buckets were not counted: {workspace}/{BUCKETS} is not there")
-    keep = f" --set mix.by='{json.dumps(by)}'" if by is not None else ""
+    keep = repeated("recipe", "settings") + (f" --set mix.by='{json.dumps(by)}'" if by is not None else "")
     say(
         as_json,
         place.read_json(BUCKETS),

@@ -23,7 +23,8 @@ def explain(workspace: str, swarm: str, as_json: bool) -> None:
 
     found = explain_all(Workspace(workspace), swarm)
     if found.tokens is None:
-        step = f"curate mix --workspace {workspace} --budget 10B --weights {workspace}/{swarm}/weights.json"
+        budget = (found.solution or {}).get("budget") or "10B"
+        step = f"curate mix --workspace {workspace} --budget {budget} --weights {workspace}/{swarm}/weights.json"
     else:
         step = f"curate pretrain --workspace {workspace}"
     say(as_json, found.to_json(), *part_lines(found), f"next: {step}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -94,7 +94,7 @@ def solve(**options: Any) -> None:
     target.write_json(SOLUTION, facts)
     target.write_json(WEIGHTS, shares)
     name = options["output"] or (f"{options['workspace']}/{options['swarm']}" if swarm is not None else ".")
-    say(options["as_json"], facts, *solution_lines(facts), *_next(options, name, found))
+    say(options["as_json"], facts, *solution_lines(facts), *_next(options, name, ground, place))
 
 
 def places(options: dict[str, Any]) -> tuple[Workspace | None, Workspace | None]:
@@ -216,13 +216,19 @@ def _by_bucket(weights: dict[str, float], ground: Ground, place: Workspace | Non
     return spread(weights, ground.table, ground.by, None if curve is None else curve.by)
 
 
-def _next(options: dict[str, Any], folder: str, runs: Runs) -> list[str]:
-    weights = f"{folder}/{WEIGHTS}"
-    budget = options["budget"] or "10B"
-    lines = [f"solve: {folder}/{SOLUTION}; weights by bucket: {Path(weights)}"]
-    workspace = options["workspace"] or "W"
-    lines.append(f"next: curate mix --workspace {workspace} --budget {budget} --weights {weights}")
-    if options["workspace"]:
-        flag = "" if options["swarm"] == "swarm" else f" --swarm {options['swarm']}"
-        lines.append(f"also: curate mix explain --workspace {workspace}{flag}; curate report --workspace {workspace}")
+def _next(options: dict[str, Any], folder: str, ground: Ground, place: Workspace | None) -> list[str]:
+    from curate.pipeline import session
+
+    weights, workspace = f"{folder}/{WEIGHTS}", options["workspace"]
+    step = f"curate mix --workspace {workspace or 'W'} --budget {options['budget'] or '10B'} --weights {weights}"
+    if place is not None and ground.table is not None:
+        by = list(ground.table.by)
+        if by != session.workspace_recipe(place, None).section("mix").by:  # counted with `--by` or `--set mix.by=…`
+            step += f" --set mix.by='{json.dumps(by)}'"
+    lines = [f"solve: {folder}/{SOLUTION}; weights by bucket: {weights}", f"next: {step}"]
+    if workspace and options["output"] is None:
+        own = options["swarm"] == "swarm"
+        flag = "" if own else f" --swarm {options['swarm']}"
+        report = f"; curate report --workspace {workspace}" if own else ""
+        lines.append(f"also: curate mix explain --workspace {workspace}{flag}{report}")
     return lines

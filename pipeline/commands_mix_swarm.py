@@ -15,6 +15,7 @@ from curate.pipeline.options import (
     json_option,
     print_json,
     recipe_option,
+    repeated,
     say,
     set_option,
     workspace_option,
@@ -24,6 +25,8 @@ SWARM = "swarm"
 PEAK = 989.4e12
 USED = 0.4
 """An H100's peak in bfloat16, and the part of it that the estimate takes for used."""
+_AGAIN = ("workspace", "runs", "replicates", "freeze", "name", "recipe", "settings", "engine", "workers", "address")
+"""What another call takes over."""
 
 
 @click.command()
@@ -78,7 +81,7 @@ def swarm(
             design.to_json() | facts,
             *work.plan_lines(config, design),
             *lines,
-            f"next: {_again(workspace, name)}",
+            f"next: curate mix swarm{repeated(*_AGAIN)}",
         )
         return
     if not as_json:
@@ -147,7 +150,7 @@ def _estimate(own: Any, recipe: Any, runs: int) -> tuple[list[str], dict[str, An
     else:
         facts = {"parameters": parameters, "flops": flops * runs}
         lines.append(
-            f"{parameters / 1e6:.1f}M parameters; {flops * runs:.3g} floating-point operations in all: "
+            f"{parameters:,} parameters; {flops * runs:.3g} floating-point operations in all: "
             f"{duration(flops * runs / PEAK / USED)} of an H100 at {USED:.0%} of its peak"
         )
     seconds = seconds_a_run(own)
@@ -155,7 +158,3 @@ def _estimate(own: Any, recipe: Any, runs: int) -> tuple[list[str], dict[str, An
         facts["seconds_a_run"] = round(seconds, 3)
         lines.append(f"runs that have finished took {duration(seconds)} each: {duration(seconds * runs)} for all")
     return lines, facts
-
-
-def _again(workspace: str, name: str) -> str:
-    return f"curate mix swarm --workspace {workspace}" + ("" if name == SWARM else f" --swarm {name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
@@ -88,6 +89,19 @@ def say(as_json: bool, facts: dict[str, Any], *lines: str) -> None:
         print_json({"event": "result", **facts})
     else:
         click.echo("\n".join(lines))
+
+
+def repeated(*names: str) -> str:
+    """The options of these names as the command at work was given them, for a command line that it advises."""
+    ctx = click.get_current_context()
+    sources = (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.DEFAULT_MAP)
+    words: list[str] = []
+    for param in ctx.command.params:
+        if param.name in names and ctx.get_parameter_source(param.name) in sources:
+            value = ctx.params[param.name]
+            for each in value if param.multiple else (value,):
+                words += [param.opts[0], str(each)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 class Commands(click.Group):

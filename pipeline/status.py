@@ -164,10 +164,11 @@ def running(workspace: Workspace) -> dict[str, Any] | None:
 def leftovers(workspace: Workspace, stages: Sequence[str]) -> list[str]:
     """Files that nothing refers to: temporaries of killed workers, outputs of inputs that are gone, files of a larger mix.
 
-    For the holder of the workspace's lock: the temporaries of a run at work would be among them. What a stage has done that
-    has not finished stays: its next run goes on with it.
+    For the holder of the workspace's lock: the temporaries of a run at work would be among them. Those of a workspace of its
+    own below this one (a swarm) stay while a driver is at work there. What a stage has done that has not finished stays: its
+    next run goes on with it.
     """
-    found = [*workspace.temporaries()]
+    found = _temporaries(workspace)
     for stage in stages:
         manifest = read_manifest(workspace, stage)
         if manifest is None or manifest.get("finished") is False:
@@ -188,6 +189,14 @@ def leftovers(workspace: Workspace, stages: Sequence[str]) -> list[str]:
         found += _of_earlier_steps(workspace, stage, manifest, keys)
         found += _of_earlier_mix(workspace) if stage == "mix" else []
     return sorted(set(found))
+
+
+def _temporaries(workspace: Workspace) -> list[str]:
+    """Temporary files, but for those below folders that a driver of their own works in."""
+    names = workspace.temporaries()
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    busy = {name for name in folders if current_holder(Workspace(f"{workspace.url.rstrip('/')}/{name}")) is not None}
+    return [name for name in names if name.partition("/")[0] not in busy]
 
 
 def _of_earlier_mix(workspace: Workspace) -> list[str]:

@@ -277,10 +277,10 @@ def _number(value: Any) -> str:
 
 
 def grid(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,), widest: int = 40
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,), widest: int = 100
 ) -> list[str]:
-    """Rows in columns below their heads; the columns in `left` are set left, the others right. No cell is a wider column than
-    `widest`: a longer one pushes its own line."""
+    """Rows in columns below their heads; the columns in `left` are set left, the others right. A column is as wide as its
+    widest cell, `widest` at most: a longer cell (a path, a page's text) pushes its own line."""
     cells = [[printable(cell) for cell in row] for row in (heads, *rows)]
     widths = [min(widest, max(map(len, column))) for column in zip(*cells, strict=True)]
     return [

@@ -68,7 +68,9 @@ def swarm_configs(
     ]
 
 
-def run_many(workspace: Workspace, configs: Sequence[PretrainConfig], *, progress: Progress) -> list[dict[str, Any]]:
+def run_many(
+    workspace: Workspace, configs: Sequence[PretrainConfig], *, progress: Progress, curves: bool = True
+) -> list[dict[str, Any]]:
     """Trains each configuration from its first weights to its end and gives a row a run, in their order.
 
     A run's losses are bitwise those that `pretrain` has alone on a CPU. Runs that differ in PER_RUN only share one model.
@@ -77,12 +79,19 @@ def run_many(workspace: Workspace, configs: Sequence[PretrainConfig], *, progres
     `evaluate`; None where nothing is held out), `tasks` (`tasks.task_scores` by name of `eval_tasks`, None without),
     `diverged` (the first step whose loss or gradient is not finite, or None: such a run ends there and has no scores),
     `seconds` (`start` until the first step is done, `train`, `validation`, `tasks`). `progress` receives a dictionary a run,
-    with its `number` among `configs`. Raises UsageError, before any run, where one cannot be.
+    with its `number` among `configs`. Without `curves` neither rows nor events have `losses`, which of many long runs do not
+    fit in memory; the files keep them. Raises UsageError, before any run, where one cannot be.
     """
     began = time.perf_counter()
     resolved = [config.resolved() for config in configs]
     names = run_names(workspace, resolved)
-    rows = [workspace.read_json(name) for name in names]
+
+    def kept(row: dict[str, Any] | None) -> dict[str, Any] | None:
+        if row is None or curves:
+            return row
+        return {name: value for name, value in row.items() if name != "losses"}
+
+    rows = [kept(workspace.read_json(name)) for name in names]
     missing = [number for number, row in enumerate(rows) if row is None]
     done = len(rows) - len(missing)
     line = f"swarm: {len(rows)} runs, {done} of them done before"
@@ -93,7 +102,7 @@ def run_many(workspace: Workspace, configs: Sequence[PretrainConfig], *, progres
         models = list(dict.fromkeys(map(_built, resolved)))
         for number in sorted(missing, key=lambda number: models.index(_built(resolved[number]))):
             config = resolved[number]
-            if rows[number] is None and (found := workspace.read_json(names[number])) is not None:
+            if (found := kept(workspace.read_json(names[number]))) is not None:
                 rows[number] = found  # asked for twice, or done by another process meanwhile
                 continue
             if trainer is None:
@@ -106,7 +115,7 @@ def run_many(workspace: Workspace, configs: Sequence[PretrainConfig], *, progres
                 trainer = Trainer(workspace, config)
             row = trainer.train(config, began)
             workspace.write_json(names[number], row)
-            rows[number] = row
+            rows[number] = row = kept(row) or row
             done += 1
             progress(run_event(row, done, len(rows)) | {"number": number})
             began = time.perf_counter()

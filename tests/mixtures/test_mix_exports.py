@@ -356,23 +356,6 @@ def test_a_format_more_writes_that_format_and_nothing_else(tmp_path: Path) -> No
     assert {name.rpartition(".")[2] for name in unlisted} == {"idx", "parquet", "md"}
 
 
-def test_clean_finds_what_a_larger_mix_left_and_no_trainer_sees_it(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    shards = put(place, documents(), 2)
-    run(place, shards, SMALL | {"budget": 10_000, "export": ["megatron"]})
-    large = set(place.list("mix/tokens"))
-    run(place, shards, SMALL | {"budget": 3_000, "export": ["megatron"]})
-    tokens = TokenSet(place)
-    named = {f"mix/{shard.name}{suffix}" for shard in tokens.shards for suffix in (".bin", ".idx", ".idx.parquet")}
-    stale = {name for name in large - named if not name.endswith(".idx")}  # indices went at once
-    assert tokens.tokens == 3_000 and len(stale) >= 4
-    assert set(leftovers(place, ["mix"])) == stale
-    for name in stale:
-        place.remove(name)
-    result = run(place, shards, SMALL | {"budget": 10_000, "export": ["megatron"]})
-    assert not result.failed and set(place.list("mix/tokens")) == large
-
-
 def test_killed_within_every_step_it_completes_with_the_same_exports(tmp_path: Path) -> None:
     config = SMALL | {"budget": 5_000, "export": ALL}
     whole, killed = Workspace(tmp_path / "whole"), Workspace(tmp_path / "killed")

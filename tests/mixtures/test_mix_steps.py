@@ -27,7 +27,7 @@ from curate.pipeline.progress import open_display
 from curate.pipeline.recipe import Recipe, RecipeHead
 from curate.pipeline.runner import StageResult, open_runner
 from curate.pipeline.stage import Shard, Stage
-from curate.pipeline.status import mix_is_behind
+from curate.pipeline.status import leftovers, mix_is_behind
 from curate.pipeline.work import Call
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.tokens import TokenSet
@@ -220,6 +220,23 @@ def test_the_disk_announced_grows_with_the_budget_up_to_the_cap_and_with_the_exp
     assert whole < once < 10 * whole
     assert announced(budget="1") < once < announced(budget="1B") == announced(budget="2B")
     assert announced(export=["megatron"]) == once < announced(export=["jsonl"]) < announced(export=["jsonl", "parquet"])
+
+
+def test_clean_finds_what_a_larger_mix_left_and_no_trainer_sees_it(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    shards = write_shards(place, documents(60), 2)
+    run(place, shards, {"budget": "20k", "export": ["megatron"]})
+    large = set(place.list("mix/tokens"))
+    run(place, shards, {"budget": "8k", "export": ["megatron"]})
+    tokens = TokenSet(place)
+    named = {f"mix/{shard.name}{suffix}" for shard in tokens.shards for suffix in (".bin", ".idx", ".idx.parquet")}
+    stale = {name for name in large - named if not name.endswith(".idx")}  # indices went at once
+    assert tokens.tokens == 8_000 and len(stale) >= 4
+    assert set(leftovers(place, ["mix"])) == stale
+    for name in stale:
+        place.remove(name)
+    assert not run(place, shards, {"budget": "20k", "export": ["megatron"]}).failed
+    assert set(place.list("mix/tokens")) == large
 
 
 @pytest.fixture

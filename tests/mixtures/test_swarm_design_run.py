@@ -292,7 +292,9 @@ def test_a_domain_that_cannot_be_trained_on_or_measured_is_named(
 def test_a_domain_that_validation_does_not_come_upon_is_named_before_any_run(
     fresh: Workspace, prepared: tuple[Path, SwarmDesign]
 ) -> None:
-    needed = measured_tokens(fresh)
+    needed, read = measured_tokens(fresh, 1 << 40)
+    assert read == {name: size.held_out for name, size in prepared[1].buckets.items()}
+    assert measured_tokens(fresh, 1)[1].keys() == {min(needed, key=lambda name: needed[name])}
     least = max(needed.values())
     late = max(needed, key=lambda name: needed[name])
     short = SwarmConfig.model_validate(SWARM | {"proxy": PROXY | {"eval_tokens": least - 1}})

@@ -12,7 +12,7 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import silhouette_score
 
 from curate.mixtures.runs import Runs
-from curate.mixtures.tasks import noise_interval, replicates_needed, study
+from curate.mixtures.tasks import noise_interval, noise_of, replicates_needed, study
 from curate.pipeline.errors import UsageError
 
 
@@ -268,3 +268,14 @@ def test_any_runs_give_a_study_or_an_error_that_says_why(
     assert sorted(task for members in found.families.values() for task in members) == sorted(found.clustered)
     assert len(found.tasks) == tasks
     assert found.lines()
+
+
+def test_the_noise_of_a_run_is_pooled_over_the_mixtures_that_were_trained_more_than_once() -> None:
+    weights = np.array([[1.0, 0], [0, 1], [0, 1], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]])
+    losses = np.array([[1.0, 1], [2, 5], [4, 5.5], [7, np.nan], [8, np.nan], [9, 3]])
+    kinds = ("design", *("replicate",) * 5)
+    runs = Runs(("a", "b"), weights, ("loss/x", "loss/y"), losses, tuple("012345"), kinds, (0,) * 6)
+    (noise, freedom), (other, fewer) = noise_of(runs)
+    assert (noise, freedom) == (pytest.approx(np.sqrt((2 + 2) / 3)), 3)
+    assert (other, fewer) == (pytest.approx(np.sqrt(0.125)), 1)
+    assert noise_of(runs.where("design")) == [(None, 0), (None, 0)]
