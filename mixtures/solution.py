@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,7 +137,7 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
         "warnings": [*answer.warnings, *_uncertain(bounds), *_beyond(runs, answer)],
         "frozen": None if ground.frozen is None else {"name": ground.frozen[0], "weights": dict(ground.frozen[1])},
         "domains": domains,
-        "tasks": _tasks(runs, answer, bounds),
+        "tasks": _tasks(runs, answer, bounds, model),
         "choice": _finite(model.report.to_json()) | {"lines": model.report.lines()},
         "held_out": _held_out(model, runs, question.seed) or None,
         "notes": list(ground.notes),
@@ -187,8 +188,10 @@ def _domains(ground: Ground, answer: Solution, bounds: Intervals | None, questio
     return found
 
 
-def _tasks(runs: Runs, answer: Solution, bounds: Intervals | None) -> dict[str, Any]:
+def _tasks(runs: Runs, answer: Solution, bounds: Intervals | None, model: Model) -> dict[str, Any]:
     """By task: the prediction for the natural mixture and for the solved one, and the gain, which is what it falls by.
+
+    The interval is that of the bootstrap, widened by what the form of the regression misses (`widened`).
 
     `verdict`: `better` or `worse` where the interval of the gain is on one side of 0 and two runs would show it against their
     own noise, else `within noise`; `noise` is the standard deviation of one run, of the replicates.
@@ -196,16 +199,30 @@ def _tasks(runs: Runs, answer: Solution, bounds: Intervals | None) -> dict[str, 
     from curate.mixtures.tasks import noise_of
 
     found, noises = {}, noise_of(runs)
+    errors = model.report.kinds[model.kind].rmse_by_task if model.kind in model.report.kinds else {}
     for place, name in enumerate(runs.tasks):
         natural, predicted = float(answer.natural[place]), float(answer.predicted[place])
-        low, high = (None, None) if bounds is None else (float(side[place]) for side in bounds.gains)
         noise, freedom = noises[place]
         gain = natural - predicted
+        low, high = None, None
+        if bounds is not None:
+            low, high = (float(side[place]) for side in bounds.gains)
+            low, high = widened(gain, low, high, errors[name].value if name in errors else 0.0, noise or 0.0)
         found[name] = {
             "natural": natural, "predicted": predicted, "gain": gain, "low": low, "high": high, "noise": noise,
             "verdict": verdict(gain, low, high, noise, freedom),
         }  # fmt: skip
     return found
+
+
+def widened(gain: float, low: float, high: float, error: float, noise: float) -> tuple[float, float]:
+    """The interval of a gain, a bootstrap's, with what no resampling of the runs can tell: what the regression's form misses.
+
+    That is the error of predictions of runs left out, less the noise of a run, in squares; a gain has it twice, at the natural
+    mixture and at the solved one. The two parts are added in squares, on either side of the gain.
+    """
+    missed = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(2 * max(error**2 - noise**2, 0.0))
+    return gain - math.hypot(max(gain - low, 0.0), missed), gain + math.hypot(max(high - gain, 0.0), missed)
 
 
 def verdict(gain: float, low: float | None, high: float | None, noise: float | None, freedom: int = 1) -> str:

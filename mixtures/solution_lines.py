@@ -17,8 +17,8 @@ CARRY_OVER = (
     "trains a much larger model, compare `--kind log-linear` and trust the shares on which both agree"
 )
 NARROW = (
-    "intervals come from resampled runs: they know the noise of runs, not what the fit's form misses, and are too narrow where "
-    "runs are few"
+    "intervals of gains hold the noise of runs and the fit's error on runs left out; those of shares the noise alone: they are "
+    "too narrow where runs are few"
 )
 UNITS = {"loss": "nats a token", "bits_per_byte": "bits per byte", "task": "bits per byte of the gold answer"}
 BINDING = {

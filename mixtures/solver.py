@@ -109,7 +109,7 @@ class Intervals:
     natural - predicted, above 0 where the solution is better. `gain` is that of the objective.
 
     They know the noise of runs, not what the form of the regression misses, and the mixture was chosen by the same runs: with
-    few runs they hold the truth less often than `level` says.
+    few runs they hold the truth less often than `level` says (`solution.widened` adds the error on runs left out).
     """
 
     weights: tuple[Floats, Floats]

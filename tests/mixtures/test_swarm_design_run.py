@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -422,10 +423,13 @@ def test_the_command_says_what_it_will_do_does_it_and_names_what_follows(tmp_pat
     planned = invoke(*given, "--runs", "3", "--dry-run")
     assert planned.exit_code == 0, planned.output
     assert "5 runs: 3 mixtures (natural, sparse) and 2 replicates" in planned.output
+    assert f"next: curate mix swarm {shlex.join(['--workspace', given[1], '--runs', '3', *given[2:]])}\n" in planned.output
+    assert "warning: 9 runs at least are needed to solve: give --runs 7, or more" in planned.output
     assert not (tmp_path / "w" / "swarm" / DESIGN).exists()
     done = invoke(*given, "--runs", "3")
     assert done.exit_code == 0, done.output
     assert "next: curate mix tasks" in done.output
+    assert "warning: few held-out tokens are read of " in done.output
     assert "run 5/5" in done.output
     runs = read_runs(str(tmp_path / "w" / "swarm" / RESULTS))
     assert len(runs.names) == 5

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.pipeline.documents import DOCUMENT, LEDGER, TableWriter
+from curate.pipeline.lock import driver_lock
 from curate.pipeline.progress import describe, number_of
 from curate.pipeline.status import leftovers, mix_is_behind, stage_statuses, stale_stages
 from curate.pipeline.tables import extra_lines, status_lines
@@ -188,6 +189,16 @@ def test_clean_finds_what_earlier_steps_made_of_inputs_that_are_gone(workspace: 
     assert leftovers(workspace, [*STAGES, "mix"]) == []
     gone = step(workspace, "filter", "decide", "S/gone", "docs")
     assert leftovers(workspace, [*STAGES, "mix"]) == sorted(gone)
+
+
+def test_clean_leaves_what_a_swarm_at_work_below_is_writing(workspace: Workspace) -> None:
+    names = [f"{folder}/part/.x.parquet.0123456789ab.tmp" for folder in ("filter", "swarm")]
+    for name in names:
+        Path(workspace.path(name)).parent.mkdir(parents=True, exist_ok=True)
+        Path(workspace.path(name)).touch()
+    assert leftovers(workspace, STAGES) == names
+    with driver_lock(Workspace(f"{workspace.url}/swarm")):
+        assert leftovers(workspace, STAGES) == names[:1]
 
 
 def test_clean_finds_the_files_of_a_step_that_the_recipe_has_no_more(workspace: Workspace) -> None:

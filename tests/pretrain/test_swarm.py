@@ -91,6 +91,8 @@ def test_finished_runs_are_not_run_again_and_new_ones_join_them(
     assert trained == [MIXTURES[2]]
     assert again[1:] == [first[1], first[0]]
     assert len(read_swarm(workspace)) == 3
+    lean = run_many(workspace, swarm_configs(small(), MIXTURES), progress=silent, curves=False)
+    assert [row["mixture"] for row in lean] == MIXTURES and not any("losses" in row for row in lean)
     run_swarm(workspace, small(lr=0.02), MIXTURES[:1], progress=silent)
     assert len(trained) == 2
 
