@@ -87,11 +87,12 @@ bench-learns: $(VENV)/.dev ## validation by domain while a tiny model learns, Ad
 bench-swarm: $(VENV)/.dev ## runs an hour of a swarm against a process a run (GPU=1: the proxies on a GPU, PROCESSES=2, GRAPHS=1)
 	$(BIN)/python bench/swarm.py $(if $(GPU),--gpu) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(GRAPHS),--graphs)
 
-bench-mix: $(VENV)/.dev ## mixtures: regressions on RegMix's runs, solver, exact budgets, 1B tokens materialised (DATA=archives)
+bench-mix: $(VENV)/.dev ## mixtures: regressions on RegMix's runs, solver, exact budgets, 1B tokens materialised, an ablation's false alarms (DATA=archives)
 	$(BIN)/python bench/mix_regression.py "$(DATA)"
 	$(BIN)/python bench/mix_solver.py
 	$(BIN)/python bench/mix_budget.py
 	$(BIN)/python bench/mix_scale.py
+	$(BIN)/python bench/ablation_noise.py
 
 bench-mix-loop: $(VENV)/.dev ## swarm, fit, solve, then the solved mix beside the natural one at a larger size (DATA=archives: 1.5 hours of 2 cores)
 	$(BIN)/python bench/mix_loop.py "$(DATA)"

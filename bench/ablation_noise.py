@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.mixtures.ablate import WITHIN_NOISE, Measure, compare, judge, needed
+from curate.mixtures.ablate import Measure, compare, holm, needed
 
 RESULTS = Path(__file__).parent / "results" / "ablation_noise.json"
 TRIALS, TASKS, QUESTIONS, LEVEL = 400, 3, 60, 0.05
@@ -33,7 +33,7 @@ def false_alarms(seeds: int, runs: float, crossed: float, binary: bool) -> float
             )
             first, second = (sides > 0).astype(np.float64) if binary else sides
             family.append(compare(Measure(str(task), "tasks"), first, second, level=LEVEL))
-        alarms += any(item.verdict != WITHIN_NOISE for item in judge(family))
+        alarms += min(holm([item.p for item in family])) <= LEVEL
     return alarms / TRIALS
 
 

@@ -26,6 +26,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import scipy.stats
 import torch
 
 RESULTS = Path(__file__).parent / "results" / "mix_loop.json"
@@ -64,7 +66,9 @@ def main() -> None:
     for name in asked.sets:
         sets[name] = loop(name, asked)
         print(json.dumps(sets[name], indent=1), flush=True)
-        machine = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, one thread, PyTorch {torch.__version__}"
+        machine = (
+            f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, one thread, PyTorch {torch.__version__}"
+        )
         asked.output.write_text(json.dumps({"machine": machine, "sets": sets}, indent=1) + "\n")
 
 
@@ -105,8 +109,42 @@ def loop(name: str, asked: argparse.Namespace) -> dict[str, Any]:
         folder=work,
     )  # fmt: skip
     seconds["ablate"] = round(time.perf_counter() - begin, 1)
-    found = json.loads((work / "ablation" / "ablation.json").read_text())
-    return {"solution": solution, "ablation": found, "seconds": seconds}
+    ablation = json.loads((work / "ablation" / "ablation" / "ablation.json").read_text())
+    return summary(solution, ablation) | {"seconds": seconds}
+
+
+def summary(solution: dict[str, Any], ablation: dict[str, Any]) -> dict[str, Any]:
+    """What was solved and predicted at the proxies' size, and what was measured at the larger one, by domain.
+
+    `objective`: bits per byte, mean over the domains, which is what was solved for: `natural` and `solved` by seed, `gain` with
+    its 95 % interval (Welch, over seeds).
+    """
+    (pair,) = ablation["pairs"]
+    rows = {row["name"]: row for row in pair["comparisons"] if row["family"].startswith("bucket")}
+    domains = {}
+    for name, shares in solution["domains"].items():
+        row, task = rows[name], solution["tasks"][f"bits_per_byte/{name}"]
+        domains[Path(name).stem] = {
+            "natural_share": shares["natural"], "solved_share": shares["solved"], "interval": [shares["low"], shares["high"]],
+            "predicted_gain": task["gain"], "predicted_interval": [task["low"], task["high"]],
+            "natural": row["first"], "solved": row["second"], "measured_gain": -row["difference"], "verdict": row["verdict"],
+        }  # fmt: skip
+    sides = [np.mean([row[side] for row in domains.values()], axis=0) for side in ("natural", "solved")]
+    between = scipy.stats.ttest_ind(*sides, equal_var=False).confidence_interval()
+    whole = next(row for row in pair["comparisons"] if row["family"] == "held-out text")
+    chosen = solution["choice"]["kinds"][solution["kind"]]
+    return {
+        "runs": solution["runs"], "replicates": solution["replicates"], "kind": solution["kind"],
+        "spearman": chosen["spearman"], "rmse": chosen["rmse"], "budget": solution["budget"],
+        "parameters": ablation["parameters"], "tokens": ablation["tokens"], "seeds": len(ablation["seeds"]),
+        "objective": {
+            "natural": sides[0].tolist(), "solved": sides[1].tolist(), "gain": float(sides[0].mean() - sides[1].mean()),
+            "interval": [float(between.low), float(between.high)],
+            "predicted_gain": float(np.mean([row["predicted_gain"] for row in domains.values()])),
+        },
+        "held_out_text_as_the_pool_is": {"natural": whole["first"], "solved": whole["second"]},
+        "domains": domains,
+    }  # fmt: skip
 
 
 def unpack(data: Path, name: str, folder: Path) -> list[Path]:

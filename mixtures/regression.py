@@ -26,6 +26,7 @@ from curate.mixtures.forms import Convex, Floats
 from curate.mixtures.gaussian import fit_gaussian, read_gaussian
 from curate.mixtures.loglinear import fit_loglinear, read_loglinear
 from curate.mixtures.ridge import fit_ridge, read_ridge
+from curate.mixtures.threads import one_thread
 from curate.mixtures.validation import Fitter, Report, compare, left_out_predictions, mixtures_of, read_report
 from curate.pipeline.errors import UsageError, nearest
 
@@ -129,6 +130,7 @@ class Model:
         return check_mixtures(np.atleast_2d(given), len(self.domains), "predict")
 
 
+@one_thread
 def fit(
     weights: npt.ArrayLike,
     losses: npt.ArrayLike,

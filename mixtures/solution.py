@@ -112,11 +112,16 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
     `runs` are those of `measured`. The fit uses the runs of mixtures and the replicates alike; their spread says how noisy
     one run is.
     """
+    from curate.mixtures.polytope import polytope
     from curate.mixtures.regression import fit
     from curate.mixtures.solver import intervals, solve
 
-    model = fit(runs.weights, runs.losses, question.kind, domains=runs.domains, tasks=runs.tasks, seed=question.seed)
     budget = float(question.budget) if question.budget is not None else 1.0
+    limits = question.max_repeats, question.floors, question.caps
+    polytope(
+        ground.domains, ground.prior, ground.available, budget, *limits
+    )  # refuses before the fit, which takes longer
+    model = fit(runs.weights, runs.losses, question.kind, domains=runs.domains, tasks=runs.tasks, seed=question.seed)
     given: dict[str, Any] = {
         "max_repeats": question.max_repeats, "kl": question.kl, "aggregate": question.aggregate, "floors": question.floors,
         "caps": question.caps, "seed": question.seed,
@@ -128,6 +133,7 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
             model, ground.prior, ground.available, budget, solution=answer, samples=question.bootstrap, **given
         )
     domains = _domains(ground, answer, bounds, question)
+    left_out = _left_out(model, question.seed)
     facts = {
         "schema_version": 1, "measure": measure, "budget": question.budget, "max_repeats": question.max_repeats,
         "kl": question.kl, "aggregate": question.aggregate, "bootstrap": question.bootstrap, "seed": question.seed,
@@ -137,9 +143,9 @@ def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tu
         "warnings": [*answer.warnings, *_uncertain(bounds), *_beyond(runs, answer)],
         "frozen": None if ground.frozen is None else {"name": ground.frozen[0], "weights": dict(ground.frozen[1])},
         "domains": domains,
-        "tasks": _tasks(runs, answer, bounds, model),
+        "tasks": _tasks(runs, answer, bounds, left_out),
         "choice": _finite(model.report.to_json()) | {"lines": model.report.lines()},
-        "held_out": _held_out(model, runs, question.seed) or None,
+        "held_out": None if left_out is None else _held_out(runs, *left_out),
         "notes": list(ground.notes),
     }  # fmt: skip
     weights = ground.expand(dict(zip(ground.domains, answer.weights.tolist(), strict=True)))
@@ -188,7 +194,9 @@ def _domains(ground: Ground, answer: Solution, bounds: Intervals | None, questio
     return found
 
 
-def _tasks(runs: Runs, answer: Solution, bounds: Intervals | None, model: Model) -> dict[str, Any]:
+def _tasks(
+    runs: Runs, answer: Solution, bounds: Intervals | None, left_out: tuple[Floats, Floats] | None
+) -> dict[str, Any]:
     """By task: the prediction for the natural mixture and for the solved one, and the gain, which is what it falls by.
 
     The interval is that of the bootstrap, widened by what the form of the regression misses (`widened`).
@@ -199,7 +207,7 @@ def _tasks(runs: Runs, answer: Solution, bounds: Intervals | None, model: Model)
     from curate.mixtures.tasks import noise_of
 
     found, noises = {}, noise_of(runs)
-    errors = model.report.kinds[model.kind].rmse_by_task if model.kind in model.report.kinds else {}
+    missed = np.zeros(len(runs.tasks)) if left_out is None else _typical(left_out[1] - left_out[0])
     for place, name in enumerate(runs.tasks):
         natural, predicted = float(answer.natural[place]), float(answer.predicted[place])
         noise, freedom = noises[place]
@@ -207,7 +215,7 @@ def _tasks(runs: Runs, answer: Solution, bounds: Intervals | None, model: Model)
         low, high = None, None
         if bounds is not None:
             low, high = (float(side[place]) for side in bounds.gains)
-            low, high = widened(gain, low, high, errors[name].value if name in errors else 0.0, noise or 0.0)
+            low, high = widened(gain, low, high, float(missed[place]), noise or 0.0)
         found[name] = {
             "natural": natural, "predicted": predicted, "gain": gain, "low": low, "high": high, "noise": noise,
             "verdict": verdict(gain, low, high, noise, freedom),
@@ -218,8 +226,8 @@ def _tasks(runs: Runs, answer: Solution, bounds: Intervals | None, model: Model)
 def widened(gain: float, low: float, high: float, error: float, noise: float) -> tuple[float, float]:
     """The interval of a gain, a bootstrap's, with what no resampling of the runs can tell: what the regression's form misses.
 
-    That is the error of predictions of runs left out, less the noise of a run, in squares; a gain has it twice, at the natural
-    mixture and at the solved one. The two parts are added in squares, on either side of the gain.
+    That is the typical error of predictions of runs left out, less the noise of a run, in squares; a gain has it twice, at the
+    natural mixture and at the solved one. The two parts are added in squares, on either side of the gain.
     """
     missed = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(2 * max(error**2 - noise**2, 0.0))
     return gain - math.hypot(max(gain - low, 0.0), missed), gain + math.hypot(max(high - gain, 0.0), missed)
@@ -248,22 +256,38 @@ def _widest(freedom: int) -> float:
     return float(t.ppf((1 + LEVEL) / 2, max(freedom, 1))) * math.sqrt(2)
 
 
-def _held_out(model: Model, runs: Runs, seed: int) -> dict[str, Any]:
-    """The mean over tasks of each run as measured, and as predicted by a fit to other runs (cross-validation)."""
-    from scipy.stats import spearmanr
-
+def _left_out(model: Model, seed: int) -> tuple[Floats, Floats] | None:
+    """Losses as measured, and as predicted by fits to other runs (cross-validation); shapes (runs, tasks), NaN
+    for runs without every loss. None where the others are of too few mixtures."""
     from curate.mixtures.regression import KINDS
     from curate.mixtures.validation import left_out_predictions, mixtures_of
 
     whole = np.asarray(np.isfinite(model.losses).all(axis=1))
     if len(np.unique(mixtures_of(model.weights[whole]))) < LEAST_DRAWN:
-        return {}
-    mean = model.losses[whole].mean(axis=1)
-    predicted = left_out_predictions(model.weights[whole], model.losses[whole], KINDS[model.kind], seed)[0].mean(axis=1)
+        return None
+    predicted = left_out_predictions(model.weights[whole], model.losses[whole], KINDS[model.kind], seed)[0]
+    measured, told = np.full_like(model.losses, np.nan), np.full_like(model.losses, np.nan)
+    measured[whole], told[whole] = model.losses[whole], predicted
+    return measured, told
+
+
+def _typical(errors: Floats) -> Floats:
+    """The typical size of errors by task, from their median: mixtures at the edge, where no fit is good, do not set it. (runs,
+    tasks) -> (tasks,); a standard deviation where errors are normal."""
+    return np.asarray(np.nanmedian(np.abs(errors), axis=0) / NormalDist().inv_cdf(0.75))
+
+
+def _held_out(runs: Runs, losses: Floats, predictions: Floats) -> dict[str, Any]:
+    """The mean over tasks of each run as measured, and as predicted by a fit to other runs."""
+    from scipy.stats import spearmanr
+
+    whole = np.asarray(np.isfinite(losses).all(axis=1))
+    measured, predicted = losses[whole].mean(axis=1), predictions[whole].mean(axis=1)
     return {
-        "measured": mean.tolist(), "predicted": predicted.tolist(),
+        "measured": measured.tolist(), "predicted": predicted.tolist(),
         "kinds": [kind for kind, kept in zip(runs.kinds, whole.tolist(), strict=True) if kept],
-        "spearman": float(spearmanr(mean, predicted).statistic), "rmse": float(np.sqrt(((predicted - mean) ** 2).mean())),
+        "spearman": float(spearmanr(measured, predicted).statistic),
+        "rmse": float(np.sqrt(((predicted - measured) ** 2).mean())),
     }  # fmt: skip
 
 

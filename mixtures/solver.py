@@ -18,6 +18,7 @@ from curate.mixtures.forms import Floats, Predictor
 from curate.mixtures.objective import Aggregate, Certificate, Problem, aggregate_of, by_name, certify, importances
 from curate.mixtures.polytope import polytope
 from curate.mixtures.search import predictions, search, smooth
+from curate.mixtures.threads import one_thread
 from curate.pipeline.errors import CurateError, UsageError
 
 Constraint = Literal["repeats", "cap", "floor", "zero"]
@@ -135,6 +136,7 @@ class Intervals:
         return found
 
 
+@one_thread
 def solve(
     model: Predictor,
     prior: Numbers,
@@ -169,6 +171,7 @@ def solve(
     return _solution(model, problem, weights, natural, _local(model, problem, weights), "search")
 
 
+@one_thread
 def intervals(
     model: Predictor,
     prior: Numbers,

@@ -100,6 +100,11 @@ def decide(
         condensed = _condensed(weighed, frozen)
         domains, prior, available = condensed.domains, condensed.prior, condensed.available
         pool = _condensed(pooled(config, weighed), frozen).available
+    if len(domains) < 2 and frozen is not None:
+        raise UsageError(
+            "--freeze names every domain that there is, so there is nothing to weigh beside it: its file is to be the weights "
+            "of a mix without the new sources"
+        )
     if len(domains) < 2:
         raise UsageError(
             f"there is one domain ({domains[0]}), so there is nothing to weigh: name other columns in swarm.by or mix.by"

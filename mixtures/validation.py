@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from curate.mixtures.fitted import Fitted, Rows, groups
 from curate.mixtures.forms import Floats
+from curate.mixtures.threads import one_thread
 from curate.pipeline.errors import UsageError
 
 FOLDS = 5
@@ -103,6 +104,7 @@ def mixtures_of(weights: Floats) -> Rows:
     return rank[which.ravel()]
 
 
+@one_thread
 def left_out_predictions(weights: Floats, losses: Floats, fitter: Fitter, seed: int) -> Floats:
     """Each run's losses, predicted by a fit to the other folds; shape (repeats, runs, tasks).
 

@@ -51,7 +51,7 @@ def _chart(pair: Mapping[str, Any], family: str, level: float) -> Markup:
     largest = sorted(own, key=lambda item: -abs(item["difference"]))[:ROWS]
     marks = [
         Mark(
-            clean(item["name"], 80),
+            clean(item["name"], 200),
             item["difference"],
             low=item["low"],
             high=item["high"],

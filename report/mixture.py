@@ -76,6 +76,7 @@ def _solution(facts: Mapping[str, Any]) -> dict[str, Any]:
         "facts": listed,
         "lines": [clean(item, 300, lines=True) for item in choice_lines(facts["choice"])],
         "notes": [
+            *(f"Warning: {clean(warning, 400)}" for warning in facts.get("warnings", [])),
             *(clean(note, 400) for note in facts["notes"]),
             *([CARRY_OVER.replace("`", "")] if facts["kind"] != "log-linear" else []),
         ],
@@ -90,7 +91,7 @@ def shares(facts: Mapping[str, Any]) -> Markup:
     ranked = sorted(domains, key=lambda name: (-domains[name]["solved"], -domains[name]["natural"], name))
     marks = [
         Mark(
-            clean(name, 80), row["solved"], row["natural"], row["low"], row["high"],
+            clean(name, 200), row["solved"], row["natural"], row["low"], row["high"],
             tip=f"natural {share(row['natural'], 1)}, solved {share(row['solved'], 1)}",
         )
         for name, row in ((name, domains[name]) for name in ranked[:ROWS])
@@ -111,7 +112,7 @@ def repeats(facts: Mapping[str, Any]) -> Markup:
     ranked = sorted(known, key=lambda name: (-known[name]["repeats"], name))[:ROWS]
     marks = [
         Mark(
-            clean(name, 80), known[name]["repeats"], bar=True, soft="repeats" not in known[name]["binding"],
+            clean(name, 200), known[name]["repeats"], bar=True, soft="repeats" not in known[name]["binding"],
             tip=f"{known[name]['repeats']:.2f} times"
             + "".join(f", {BINDING.get(item, clean(item, 40))}" for item in known[name]["binding"]),
         )
@@ -129,7 +130,7 @@ def gains(facts: Mapping[str, Any]) -> Markup:
     drawn = ranked if len(ranked) <= ROWS else [*ranked[: ROWS // 2], *ranked[-ROWS // 2 :]]
     marks = [
         Mark(
-            clean(name, 80), row["gain"], None, row["low"], row["high"], soft=row["verdict"] not in ("better", "worse"),
+            clean(name, 200), row["gain"], None, row["low"], row["high"], soft=row["verdict"] not in ("better", "worse"),
             tip=f"{row['gain']:+.4f}, {clean(row['verdict'], 40)}",
         )
         for name, row in ((name, tasks[name]) for name in drawn)
@@ -163,7 +164,7 @@ def _tasks(facts: Mapping[str, Any]) -> dict[str, Any]:
     ranked = sorted(known, key=lambda task: (-task["ratio"], task["task"]))[:ROWS]
     marks = [
         Mark(
-            clean(task["task"], 80), task["ratio"], None, task["low"], task["high"], bar=True, soft=not task["signal"],
+            clean(task["task"], 200), task["ratio"], None, task["low"], task["high"], bar=True, soft=not task["signal"],
             tip=f"{task['ratio']:.1f}",
         )
         for task in ranked

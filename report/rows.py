@@ -57,8 +57,8 @@ def rows(
     for tick, _ in shown:
         plot.rule(plot.to_x(tick), TOP, plot.to_x(tick), plot.floor, "axis" if tick == 0 else "grid")
     plot.axes(shown, [], unit, "")
-    for number, item in enumerate(items):
-        _row(plot, plot.to_y(number), item)
+    for number, (item, name) in enumerate(zip(items, short_names([item.name for item in items]), strict=True)):
+        _row(plot, plot.to_y(number), item, name)
     if limit is not None:
         plot.rule(plot.to_x(limit), TOP - 4, plot.to_x(limit), plot.floor, "limit")
     described = "; ".join(f"{item.name} {item.tip or measured(item.value)}" for item in items[:12])
@@ -69,8 +69,28 @@ def rows(
     return _with_note(figure, Markup("{}{}").format(legend, note)) if keys or note else figure
 
 
-def _row(plot: _Plot, y: float, item: Mark) -> None:
-    name = item.name if len(item.name) <= LONGEST else "…" + item.name[1 - LONGEST :]
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names of at most LONGEST characters. Where some are too long, the folders that all share, before and behind, give way
+    first (the paths of sources differ in the middle); then the beginning."""
+    found = list(names)
+    if len(set(names)) > 1 and any(len(name) > LONGEST for name in names):
+        parts = [name.split("/") for name in names]
+        least = min(map(len, parts)) - 1
+        head = _shared(parts, range(least))
+        tail = _shared(parts, range(-1, head - least - 1, -1))
+        found = [
+            "…/" * (head > 0) + "/".join(part[head : len(part) - tail]) + "/…" * (tail > 0) for part in parts
+        ]  # fmt: skip
+    return [name if len(name) <= LONGEST else "…" + name[1 - LONGEST :] for name in found]
+
+
+def _shared(parts: Sequence[Sequence[str]], places: Sequence[int]) -> int:
+    """At how many of these places, from the first on, all have the same part."""
+    differing = (number for number, place in enumerate(places) if len({part[place] for part in parts}) > 1)
+    return next(differing, len(places))
+
+
+def _row(plot: _Plot, y: float, item: Mark, name: str) -> None:
     plot.parts.append(f"<g><title>{escape(item.name)}{escape(': ' + item.tip if item.tip else '')}</title>")
     plot.text(LEFT - 8, y + 4, name, anchor="end")
     if item.bar and item.value is not None:

@@ -17,6 +17,7 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tests run in two processes: threads of BLAS would only wait
 os.environ.pop("COLUMNS", None)  # what commands print is as wide as where tests run in one process
 
 settings.register_profile("curate", deadline=None)  # time on a machine that does other work says nothing

@@ -251,6 +251,11 @@ def decided(sizes: dict[str, Size], frozen: dict[str, float] | None = None, **ch
     return decide(recipe.section("swarm"), recipe.section("mix"), sizes, 0, frozen)
 
 
+def test_a_frozen_mix_of_everything_is_refused() -> None:
+    with pytest.raises(UsageError, match="--freeze names every domain"):
+        decided(SIZES, dict.fromkeys(SIZES, 1.0))
+
+
 def test_a_frozen_mix_is_one_domain_and_its_runs_keep_its_proportions() -> None:
     found = decided(SIZES, {"a": 3, "b": 1}, runs=8)
     assert len(found.domains) == 3
@@ -423,7 +428,9 @@ def test_the_command_says_what_it_will_do_does_it_and_names_what_follows(tmp_pat
     planned = invoke(*given, "--runs", "3", "--dry-run")
     assert planned.exit_code == 0, planned.output
     assert "5 runs: 3 mixtures (natural, sparse) and 2 replicates" in planned.output
-    assert f"next: curate mix swarm {shlex.join(['--workspace', given[1], '--runs', '3', *given[2:]])}\n" in planned.output
+    assert (
+        f"next: curate mix swarm {shlex.join(['--workspace', given[1], '--runs', '3', *given[2:]])}\n" in planned.output
+    )
     assert "warning: 9 runs at least are needed to solve: give --runs 7, or more" in planned.output
     assert not (tmp_path / "w" / "swarm" / DESIGN).exists()
     done = invoke(*given, "--runs", "3")

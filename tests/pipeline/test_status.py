@@ -109,8 +109,8 @@ def test_inputs_that_went_or_came_make_what_follows_out_of_date(workspace: Works
 
 
 def mix(place: Workspace) -> None:
-    tokens = {"tokens": 90_000, "budget": 100_000, "documents": 1, "validation": {"tokens": 2_000}}
-    place.write_json("mix/tokens.json", tokens)
+    tokens = {"tokens": 90_000, "budget": 100_000, "documents": 1, "validation": {"tokens": 2_000, "shards": []}}
+    place.write_json("mix/tokens.json", tokens | {"shards": []})
     place.write_json("mix/manifest.json", {"counts": counts(6)})
     for entry in manifest(place, "classify")["shards"]:
         place.write_json(

@@ -11,7 +11,8 @@ from report_page import Page, read
 from curate.mixtures.upsample import fit_curve
 from curate.pipeline.errors import CurateError
 from curate.pipeline.workspace import Workspace
-from curate.report.mixture import mixture
+from curate.report.mixture import _solution, mixture
+from curate.report.rows import short_names
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -49,6 +50,19 @@ def studied(**changed: Any) -> dict[str, Any]:
 
 def figures(page: Any) -> list[str]:
     return [attrs["aria-label"] or "" for tag, attrs in page.elements if tag == "svg" and attrs.get("aria-label")]
+
+
+def test_long_names_are_cut_where_they_are_alike() -> None:
+    paths = [f"/data/crawl/of/some/year/{topic}/2026/part-00000.jsonl" for topic in ("science", "cooking")]
+    assert short_names(paths) == ["…/science/…", "…/cooking/…"]
+    assert short_names(["a", "b/" + "c" * 30]) == ["a", "…" + "c" * 21]
+    assert short_names(["x" * 30, "x" * 30]) == ["…" + "x" * 21] * 2
+    assert short_names(["a/b", "a/c"]) == ["a/b", "a/c"]
+
+
+def test_warnings_of_the_solver_are_shown() -> None:
+    found = _solution(a_solution(warnings=["the gap is wide"]))
+    assert found["notes"][0] == "Warning: the gap is wide"
 
 
 def test_a_workspace_without_a_solution_has_no_such_part(synthetic: Any) -> None:
