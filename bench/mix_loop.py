@@ -22,7 +22,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -81,36 +80,30 @@ def loop(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     tokens = settings["proxy_tokens"]
     recipe.write_text(RECIPE.format(by=settings["by"], proxy=PROXY, larger=LARGER, tokens=tokens, common=COMMON))
     solved, natural = work / "solved", work / "natural"
-    seconds: dict[str, float] = {}
 
-    def run(part: str, *arguments: str, place: Path = solved) -> Any:
-        begin = time.perf_counter()
-        found = curate([*arguments, "--workspace", str(place)], folder=files[0].parent)
-        seconds[part] = round(time.perf_counter() - begin, 1)
-        return found
+    def run(*arguments: str, place: Path = solved) -> None:
+        curate([*arguments, "--workspace", str(place)], folder=files[0].parent)
 
     inputs = [argument for path in files for argument in ("--input", path.name)]
-    run("run all", "run", "all", "--workers", "2", "--recipe", str(recipe), *inputs)
+    run("run", "all", "--workers", "2", "--recipe", str(recipe), *inputs)
     if not natural.exists():
         shutil.copytree(solved, natural, copy_function=os.link, ignore=shutil.ignore_patterns("mix", "swarm", "lock*"))
     recipe_again = ("--recipe", str(recipe))
-    run("mix buckets", "mix", "buckets", *recipe_again)
-    run("mix swarm", "mix", "swarm", *recipe_again)
-    run("mix tasks", "mix", "tasks")
+    run("mix", "buckets", *recipe_again)
+    run("mix", "swarm", *recipe_again)
+    run("mix", "tasks")
     budget = str(asked.tokens)
-    run("mix solve", "mix", "solve", "--budget", budget, "--measure", "bits_per_byte")
+    run("mix", "solve", "--budget", budget, "--measure", "bits_per_byte")
     solution = json.loads((solved / "swarm" / "solution.json").read_text())
     weights = str(solved / "swarm" / "weights.json")
-    run("mix (solved)", "mix", *recipe_again, "--budget", budget, "--weights", weights)
-    run("mix (natural)", "mix", *recipe_again, "--budget", budget, place=natural)
-    begin = time.perf_counter()
+    run("mix", *recipe_again, "--budget", budget, "--weights", weights)
+    run("mix", *recipe_again, "--budget", budget, place=natural)
     curate(
         ["ablate", str(natural), str(solved), "--seeds", str(asked.seeds), *recipe_again, "--into", str(work / "ablation")],
         folder=work,
     )  # fmt: skip
-    seconds["ablate"] = round(time.perf_counter() - begin, 1)
     ablation = json.loads((work / "ablation" / "ablation" / "ablation.json").read_text())
-    return summary(solution, ablation) | {"seconds": seconds}
+    return summary(solution, ablation)
 
 
 def summary(solution: dict[str, Any], ablation: dict[str, Any]) -> dict[str, Any]:
