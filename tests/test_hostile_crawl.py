@@ -53,7 +53,7 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.fixture(params=["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
 def engine(request: pytest.FixtureRequest) -> list[str]:
     if request.param == "local":
         return ["--engine", "local"]
