@@ -37,7 +37,7 @@ def smooth(model: Predictor, mixture: Floats) -> bool:
     """Whether the model gives a gradient."""
     try:
         model.gradient(mixture)
-    except (NotImplementedError, AttributeError):
+    except NotImplementedError:
         return False
     return True
 
