@@ -78,6 +78,11 @@ def engine(request: pytest.FixtureRequest) -> list[str]:
     return ["--engine", "ray", "--address", request.getfixturevalue("ray_address")]
 
 
+@pytest.mark.parametrize(
+    "engine",
+    ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])],  # killed on Ray, below, is the proof
+    indirect=True,
+)
 def test_one_worker_and_four_give_the_same_docs_ledger_and_mix(
     crawl: tuple[Path, Path], undisturbed: Path, engine: list[str], tmp_path: Path
 ) -> None:
