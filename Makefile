@@ -94,7 +94,7 @@ bench-mix: $(VENV)/.dev ## mixtures: regressions on RegMix's runs, solver, exact
 	$(BIN)/python bench/mix_scale.py
 	$(BIN)/python bench/ablation_noise.py
 
-bench-mix-loop: $(VENV)/.dev ## swarm, fit, solve, then the solved mix beside the natural one at a larger size (DATA=archives: 1.5 hours of 2 cores)
+bench-mix-loop: $(VENV)/.dev ## swarm, fit, solve, then the solved mix beside the natural one at a larger size (DATA=archives; it trains for an hour or more)
 	$(BIN)/python bench/mix_loop.py "$(DATA)"
 
 clean: ## removes the demo and caches, not .venv

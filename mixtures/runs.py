@@ -15,7 +15,7 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,8 +71,12 @@ class Runs:
         if not kept:
             there = {name.partition("/")[0] for name in self.tasks}
             raise UsageError(f"runs: nothing is called {measure!r}{nearest(measure, there)}")
-        tasks = tuple(self.tasks[place] for place in kept)
-        return Runs(self.domains, self.weights, tasks, self.losses[:, kept], self.names, self.kinds, self.seeds)
+        return self.measuring(kept)
+
+    def measuring(self, places: Sequence[int] | npt.NDArray[np.intp]) -> Runs:
+        """The same runs with some of the tasks, by place."""
+        tasks = tuple(self.tasks[place] for place in places)
+        return replace(self, tasks=tasks, losses=self.losses[:, places])
 
     def where(self, kind: str) -> Runs:
         """The runs of one kind, of KINDS; there may be none."""

@@ -73,26 +73,11 @@ def measured(runs: Runs, measure: str, chosen: Sequence[str] = ()) -> tuple[Runs
         notes.append(
             f"measured in fewer than {LEAST_RUNS} runs, left out: {', '.join(absent[:6])}{' …' * (len(absent) > 6)}"
         )
-    return _taken(found, rows, kept), notes
+    return found.take(rows).measuring(kept), notes
 
 
 def _words(measure: str) -> str:
     return measure.replace("_", " ")
-
-
-def _taken(runs: Runs, rows: npt.NDArray[np.intp], columns: Sequence[int] | npt.NDArray[np.intp]) -> Runs:
-    """Some runs, some of their columns."""
-    from dataclasses import replace
-
-    return replace(
-        runs,
-        weights=runs.weights[rows],
-        losses=runs.losses[rows][:, columns],
-        tasks=tuple(runs.tasks[column] for column in columns),
-        names=tuple(runs.names[row] for row in rows),
-        kinds=tuple(runs.kinds[row] for row in rows),
-        seeds=tuple(runs.seeds[row] for row in rows),
-    )
 
 
 def _only(runs: Runs, chosen: Sequence[str]) -> Runs:
@@ -103,7 +88,7 @@ def _only(runs: Runs, chosen: Sequence[str]) -> Runs:
         if whole is None:
             raise UsageError(f"--tasks: the runs have no {name!r}{nearest(name, (*runs.tasks, *short))}")
         places.append(runs.tasks.index(whole))
-    return _taken(runs, np.arange(len(runs.names)), places)
+    return runs.measuring(places)
 
 
 def solution(runs: Runs, ground: Ground, question: Question, measure: str) -> tuple[dict[str, Any], dict[str, float]]:

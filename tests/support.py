@@ -55,6 +55,18 @@ class Inline:
         """Nothing runs."""
 
 
+class Noting(Inline):
+    """Notes of which steps the tasks ran."""
+
+    def __init__(self, steps: list[str]) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def submit(self, call: Call) -> None:
+        self._steps.append(call.task.step)
+        super().submit(call)
+
+
 class KilledError(BaseException):
     """What a worker says that is no more."""
 

@@ -29,10 +29,9 @@ from curate.pipeline.recipe import Recipe, RecipeHead
 from curate.pipeline.runner import StageResult, open_runner
 from curate.pipeline.stage import File, Shard
 from curate.pipeline.status import leftovers
-from curate.pipeline.work import Call
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.tokens import TokenSet
-from support import Dying, Inline, KilledError, rows, run_stage
+from support import Dying, Inline, KilledError, Noting, rows, run_stage
 
 SCORED = DOCUMENT.append(pa.field("quality", pa.float32())).append(pa.field("topic", pa.string()))
 HOSTILE = [
@@ -321,18 +320,6 @@ def run(place: Workspace, shards: list[Shard], config: dict[str, Any], engine: A
     recipe = Recipe(RecipeHead(), {"mix": MixConfig.model_validate(config)})
     with open_runner(place, recipe, engine, open_display(as_json=True, stream=io.StringIO())) as runner:
         return runner.run(STAGE, shards)
-
-
-class Noting(Inline):
-    """Notes which steps ran."""
-
-    def __init__(self, steps: list[str]) -> None:
-        super().__init__()
-        self._steps = steps
-
-    def submit(self, call: Call) -> None:
-        self._steps.append(call.task.step)
-        super().submit(call)
 
 
 def test_a_format_more_writes_that_format_and_nothing_else(tmp_path: Path) -> None:

@@ -28,25 +28,12 @@ from curate.pipeline.recipe import Recipe, RecipeHead
 from curate.pipeline.runner import StageResult, open_runner
 from curate.pipeline.stage import Shard, Stage
 from curate.pipeline.status import leftovers, mix_is_behind
-from curate.pipeline.work import Call
 from curate.pipeline.workspace import Workspace
 from curate.pretrain.tokens import TokenSet
-from support import Dying, Inline, KilledError, rows
+from support import Dying, Inline, KilledError, Noting, rows
 
 OWN = {"sample", "tokenizer", "tokenize", "buckets", "count", "allocate", "scatter", "gather", "finish"}
 """The steps of every mix; those of exports follow them."""
-
-
-class Noting(Inline):
-    """Says which steps' tasks ran."""
-
-    def __init__(self, steps: list[str]) -> None:
-        super().__init__()
-        self._steps = steps
-
-    def submit(self, call: Call) -> None:
-        self._steps.append(call.task.step)
-        super().submit(call)
 
 
 def run(

@@ -25,10 +25,9 @@ from curate.pipeline.progress import open_display
 from curate.pipeline.recipe import Recipe, RecipeHead
 from curate.pipeline.runner import StageResult, open_runner
 from curate.pipeline.stage import File, Shard
-from curate.pipeline.work import Call
 from curate.pipeline.workspace import Workspace
 from curate.stages.classify import STAGE, ClassifyConfig, quantile_steps
-from support import Dying, Inline, KilledError, rows, run_stage
+from support import Dying, Inline, KilledError, Noting, rows, run_stage
 
 SUBJECTS = (
     "Preheat the oven, mix the flour, butter and sugar, bake the cookies and serve with chopped garlic.",
@@ -184,18 +183,6 @@ def test_an_empty_crawl_has_empty_columns(tmp_path: Path) -> None:
 
 
 # --- steps: what runs again, and what is left by those that were killed ------------------------------------------------
-
-
-class Noting(Inline):
-    """Notes the steps of the tasks that it runs."""
-
-    def __init__(self, ran: list[str]) -> None:
-        super().__init__()
-        self._ran = ran
-
-    def submit(self, call: Call) -> None:
-        self._ran.append(call.task.step)
-        super().submit(call)
 
 
 def run(place: Workspace, shards: list[Shard], config: dict[str, Any], engine: Callable[[], Engine]) -> StageResult:
